@@ -1,0 +1,69 @@
+"""Run the book's studies (`make records`) or replay their first steps (`--check`).
+
+Studies are the `Study` objects of the chapters' modules. Without names, all of them.
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from seq2seq.kit.records import RecordError, Study, source_hash
+
+ROOT = Path(__file__).parents[1]
+
+
+def studies(names: list[str]) -> list[Study]:
+    """The studies of all chapters, or those named. Raises SystemExit for a name that no chapter has."""
+    modules = [importlib.import_module(f"seq2seq.{path.stem}") for path in sorted((ROOT / "seq2seq").glob("[a-z]*.py"))]
+    found = {value.name: value for module in modules for value in vars(module).values() if isinstance(value, Study)}
+    unknown = set(names) - set(found)
+    if unknown:
+        sys.exit(f"no study is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(found))}")
+    return [found[name] for name in names or sorted(found)]
+
+
+def record(study: Study) -> None:
+    """Run what is missing or out of date, one run at a time."""
+    missing = study.missing()
+    print(f"{study.name}: {len(study.plan()) - len(missing)} of {len(study.plan())} runs are up to date", flush=True)
+    for number, settings in enumerate(missing, 1):
+        print(f"{study.name}: run {number} of {len(missing)}: {settings}", flush=True)
+        study.record(settings)
+
+
+def check(study: Study) -> list[str]:
+    """Replay the first steps of one run of each setting; return what is wrong."""
+    problems = []
+    on_record = [row["settings"] for row in study.rows()]
+    absent = [settings for settings in study.plan() if settings not in on_record]
+    if absent:
+        problems.append(f"{study.name}: not on record: {absent}; run: make records")
+    if any(row["provenance"]["source"] != source_hash(study.run.__module__) for row in study.rows()):
+        print(f"warning: {study.name}: the code has changed since the record was made; make records renews it")
+    for settings in on_record:
+        if settings["seed"] == study.seeds[0]:
+            try:
+                study.replay(settings)
+            except RecordError as error:
+                problems.append(str(error))
+    return problems
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="studies; all of them if none is named")
+    parser.add_argument("--check", action="store_true", help="replay the first steps instead of running")
+    arguments = parser.parse_args()
+    chosen = studies(arguments.names)
+    if not arguments.check:
+        for study in chosen:
+            record(study)
+        return
+    problems = [problem for study in chosen for problem in check(study)]
+    print("\n".join(problems) or f"{len(chosen)} records agree with their replay")
+    sys.exit(bool(problems))
+
+
+if __name__ == "__main__":
+    main()
