@@ -1,0 +1,12 @@
+"""The corpora the chapters train on, read from installed packages or generated: nothing is downloaded.
+
+Each loader returns `Splits` of `Example`s. A split is a property of the source (see `split_of`), never of its
+position or of a random seed. book/data.md gives the origin, licence and size of each corpus.
+"""
+
+from seq2seq.kit.corpora.base import DamagedCorpus, Example, MissingCorpus, Splits, split_of
+from seq2seq.kit.corpora.catalogues import PLACEHOLDER, messages, template, tokenize
+from seq2seq.kit.corpora.words import G2PWeights, brown, g2p_weights, pronunciations, showcase
+
+__all__ = ["PLACEHOLDER", "DamagedCorpus", "Example", "G2PWeights", "MissingCorpus", "Splits", "brown", "g2p_weights",
+           "messages", "pronunciations", "showcase", "split_of", "template", "tokenize"]
