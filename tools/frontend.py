@@ -26,6 +26,11 @@ PARTS = {
     "requirejs/require.js": "widgets/require.js",
     "mathjax/es5/tex-chtml.js": "mathjax/tex-chtml.js",
     "mathjax/es5/output/chtml/fonts/woff-v2": "mathjax/output/chtml/fonts/woff-v2",
+    "@fontsource-variable/source-serif-4/files/source-serif-4-latin-wght-normal.woff2":
+        "fonts/source-serif-4-latin-wght-normal.woff2",
+    "@fontsource-variable/source-serif-4/files/source-serif-4-latin-wght-italic.woff2":
+        "fonts/source-serif-4-latin-wght-italic.woff2",
+    "@fontsource-variable/source-serif-4/LICENSE": "fonts/LICENSE",
 }
 
 
