@@ -21,15 +21,14 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCKED = [ROOT / "book/static/package.json", ROOT / "book/static/package-lock.json"]
 
 # What is copied: from node_modules/… to frontend/….
+FONT = "source-serif-4-latin-wght"
 PARTS = {
+    f"@fontsource-variable/source-serif-4/files/{FONT}-normal.woff2": f"fonts/{FONT}-normal.woff2",
+    f"@fontsource-variable/source-serif-4/files/{FONT}-italic.woff2": f"fonts/{FONT}-italic.woff2",
     "@jupyter-widgets/html-manager/dist/embed-amd.js": "widgets/embed-amd.js",
     "requirejs/require.js": "widgets/require.js",
     "mathjax/es5/tex-chtml.js": "mathjax/tex-chtml.js",
     "mathjax/es5/output/chtml/fonts/woff-v2": "mathjax/output/chtml/fonts/woff-v2",
-    "@fontsource-variable/source-serif-4/files/source-serif-4-latin-wght-normal.woff2":
-        "fonts/source-serif-4-latin-wght-normal.woff2",
-    "@fontsource-variable/source-serif-4/files/source-serif-4-latin-wght-italic.woff2":
-        "fonts/source-serif-4-latin-wght-italic.woff2",
     "@fontsource-variable/source-serif-4/LICENSE": "fonts/LICENSE",
 }
 
@@ -51,14 +50,19 @@ def stamp() -> str:
     return digest.hexdigest()
 
 
-def install(folder: Path) -> Path:
-    """`npm ci` into `folder`; returns its node_modules."""
+def install(folder: Path, locked: list[Path] = LOCKED) -> Path:
+    """`npm ci` into `folder` of what `package.json` and its lock file name; returns its node_modules."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in LOCKED:
+    lock = locked[1].read_bytes()
+    done = folder / "installed.lock"
+    if done.is_file() and done.read_bytes() == lock:
+        return folder / "node_modules"
+    for path in locked:
         shutil.copy2(path, folder)
     command = [*npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])   # npm looks for node there
     subprocess.run(command, cwd=folder, check=True, env={**os.environ, "PATH": path})
+    done.write_bytes(lock)
     return folder / "node_modules"
 
 
