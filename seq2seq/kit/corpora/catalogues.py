@@ -2,6 +2,7 @@
 
 import html
 import re
+import struct
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
@@ -45,10 +46,13 @@ def messages(language: str = "fr", max_words: int = 20, lower: bool = True) -> S
 
     Source: the compiled catalogues of Django, Wagtail, django-oscar, Trac and JupyterLab's language packs, found in
     the installed packages without importing them. `targets` holds the distinct translations of a source, the most
-    frequent first. A pair is left out when it is not translated, when the two sides have different numbers of
-    placeholders, or when one side has more than three times the tokens of the other. Split by `template`.
-    Raises ValueError for another language, MissingCorpus or DamagedCorpus.
+    frequent first. A pair is left out when it is not translated or its English has no letters, when the two sides have
+    different numbers of placeholders, or when one has more than three times the tokens of the other. Split by
+    `template`.
+    Raises ValueError for another language or a smaller length, MissingCorpus or DamagedCorpus.
     """
+    if max_words < 3:
+        raise ValueError(f"max_words must be at least 3, the length of the shortest message kept, not {max_words}")
     if language not in _FOLDERS:
         raise ValueError(f"messages are there in {', '.join(_FOLDERS)}, not in {language!r}")
     return copied(_messages(language, max_words, lower))
@@ -74,8 +78,8 @@ def _messages(language: str, max_words: int, lower: bool) -> Splits:
         for english, other in _pairs(folder, language, packages[package]):
             source, target = (tokenize(text.lower() if lower else text) for text in (english, other))
             words = sum(token == PLACEHOLDER or any(map(str.isalnum, token)) for token in source)
-            if (3 <= words <= max_words and source != target and len(target) <= 3 * len(source) <= 9 * len(target)
-                    and source.count(PLACEHOLDER) == target.count(PLACEHOLDER)):
+            translated = target != source and template(source) and len(target) <= 3 * len(source) <= 9 * len(target)
+            if translated and 3 <= words <= max_words and source.count(PLACEHOLDER) == target.count(PLACEHOLDER):
                 translations.setdefault(source, Counter())[target] += 1
     return split((Example(source, tuple(target for target, _ in counted.most_common()))
                   for source, counted in translations.items()), key=lambda example: template(example.source))
@@ -90,7 +94,7 @@ def _pairs(folder: Path, language: str, install: str) -> list[tuple[str, str]]:
     for file in files:
         try:
             entries = polib.mofile(str(file))
-        except (OSError, ValueError, IndexError) as error:
+        except (OSError, ValueError, IndexError, struct.error) as error:
             raise damaged(f"{file} cannot be read: {error}", f"--no-deps {install}") from error
         for entry in entries:
             forms = entry.msgstr_plural

@@ -80,7 +80,8 @@ COLOURS = [(en, fr, (zh, "的"), ("是", zh, "的"), ("是", zh, "的")) for en,
 VERBS = [("looks", "look", "at", "regarde", "regardent", "看"), ("looks", "look", "for", "cherche", "cherchent", "找"),
          ("waits", "wait", "for", "attend", "attendent", "等"), ("likes", "like", "", "aime", "aiment", "喜欢"),
          ("draws", "draw", "", "dessine", "dessinent", "画"),
-         ("protects", "protect", "", "protège", "protègent", "保护"), ("chooses", "choose", "", "choisit", "choisissent", "选择")]
+         ("protects", "protect", "", "protège", "protègent", "保护"),
+         ("chooses", "choose", "", "choisit", "choisissent", "选择")]
 # English, French (masculine, feminine), Chinese before the measure word, plural
 DETERMINERS = [("the", ("le", "la"), "那", False), ("the", ("les", "les"), "那些", True),
                ("this", ("ce", "cette"), "这", False), ("these", ("ces", "ces"), "这些", True),
@@ -202,7 +203,8 @@ def _ne_pas(verb: Spelled, idea: int) -> Spelled:
 
 
 def phrase_grammar(n: int, seed: int, source: str = "en", target: str = "fr", *,
-                   clauses: int | tuple[int, int] = (1, 2), codings: int = 1, unseen_names: bool = False, split: str | None = None) -> list[Aligned]:
+                   clauses: int | tuple[int, int] = (1, 2), codings: int = 1, unseen_names: bool = False,
+                   split: str | None = None) -> list[Aligned]:
     """n sentences of the grammar in two of "en", "fr" and "zh", with gold alignments; the same for the same seed.
 
     clauses       how many verbs a sentence has, or the (least, most) it may have; the length grows with it, by
@@ -233,6 +235,8 @@ def phrase_grammar(n: int, seed: int, source: str = "en", target: str = "fr", *,
             continue
         alignment = tuple((i, j) for i, (_, idea) in enumerate(spoken) for j, (_, other) in enumerate(heard)
                           if idea == other)
-        targets = tuple(tuple(map(case, translation)) for case in (str.lower, str.upper)) if codings == 2 else (translation,)
+        targets = (translation,)
+        if codings == 2:
+            targets = tuple(tuple(map(case, translation)) for case in (str.lower, str.upper))
         examples.append(Aligned(words, targets, alignment))
     return examples

