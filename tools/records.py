@@ -39,7 +39,7 @@ def check(study: Study) -> list[str]:
     absent = [settings for settings in study.plan() if settings not in on_record]
     if absent:
         problems.append(f"{study.name}: not on record: {absent}; run: make records")
-    if any(row["provenance"]["source"] != source_hash(study.run.__module__) for row in study.rows()):
+    if any(row["provenance"]["source"] != source_hash(study.run) for row in study.rows()):
         print(f"warning: {study.name}: the code has changed since the record was made; make records renews it")
     for settings in on_record:
         if settings["seed"] == study.seeds[0]:

@@ -8,10 +8,12 @@ the first losses; a source that has changed since the run only warns.
 
 import ast
 import hashlib
-import importlib.util
+import importlib
+import inspect
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -61,7 +63,7 @@ class Study:
             rows = json.loads(self.path.read_text())["rows"]
             return [{key: row[key] for key in ("settings", "result", "first_losses", "provenance")} for row in rows]
         except (KeyError, TypeError, ValueError) as error:
-            raise RecordError(f"{self.path.name} is damaged; restore it from git or run: make records ({error})") from error
+            raise damaged(self.path, error) from error
 
     def results(self, **chosen) -> list[dict]:
         """The results on record, settings included, of the runs whose settings agree with `chosen`."""
@@ -73,7 +75,7 @@ class Study:
 
     def missing(self) -> list[dict]:
         """The runs of the plan that are not on record, or were made by other code."""
-        source = source_hash(self.run.__module__)
+        source = source_hash(self.run)
         fresh = [row["settings"] for row in self.rows() if row["provenance"]["source"] == source]
         return [settings for settings in self.plan() if settings not in fresh]
 
@@ -90,7 +92,7 @@ class Study:
             "settings": settings,
             "result": result,
             "first_losses": losses[:FIRST],
-            "provenance": provenance(source_hash(self.run.__module__), seconds),
+            "provenance": provenance(source_hash(self.run), seconds),
         }
         plan = self.plan()
         rows = [r for r in self.rows() if r["settings"] != settings and r["settings"] in plan] + [row]
@@ -109,10 +111,16 @@ class Study:
             raise RecordError(f"{self.name} {settings}: the first losses are {losses}, on record {row['first_losses']}")
 
 
+def damaged(path: Path, error: Exception) -> RecordError:
+    """The error for a record that cannot be read."""
+    return RecordError(f"{path.name} is missing or damaged; restore it from git or run: make records ({error})")
+
+
 def save_weights(name: str, model: nn.Module) -> None:
     """Keep a model's weights in half precision, as seq2seq/records/NAME.safetensors."""
     FOLDER.mkdir(exist_ok=True)
-    save_file({key: value.half().contiguous() for key, value in model.state_dict().items()}, FOLDER / f"{name}.safetensors")
+    weights = {key: value.detach().cpu().half().contiguous() for key, value in model.state_dict().items()}
+    save_file(weights, FOLDER / f"{name}.safetensors")
 
 
 def load_weights(name: str) -> dict[str, Tensor]:
@@ -121,31 +129,55 @@ def load_weights(name: str) -> dict[str, Tensor]:
     try:
         return {key: value.float() for key, value in load_file(path).items()}
     except (OSError, SafetensorError) as error:
-        raise RecordError(f"{path.name} is missing or damaged; restore it from git or run: make records ({error})") from error
+        raise damaged(path, error) from error
 
 
-def source_hash(module: str) -> str:
-    """A hash of the code of a chapter's module and of the chapters it imports; comments and docstrings do not count."""
-    pending, trees = [module], {}
+def source_hash(function: Callable) -> str:
+    """A hash of a chapter's function and of all it uses, directly or not, of the chapters' code.
+
+    Comments, docstrings and the kit do not count.
+    """
+    pending, code = [(function.__module__, function.__name__)], {}
     while pending:
-        name = pending.pop()
-        spec = importlib.util.find_spec(name)
-        if name in trees or spec is None or spec.origin is None:
+        module, name = pending.pop()
+        if (module, name) in code:
             continue
-        tree = ast.parse(Path(spec.origin).read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("seq2seq."):
-                pending.append(node.module)
-            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
-        trees[name] = ast.dump(tree)
-    code = "".join(trees[name] for name in sorted(trees) if not name.startswith("seq2seq.kit"))
-    return hashlib.sha256(code.encode()).hexdigest()[:16]
+        tree = ast.parse(inspect.getsource(importlib.import_module(module)))
+        defined, imported = top_level_names(tree)
+        if name in imported:
+            pending.append((imported[name], name))
+        elif name in defined:
+            code[module, name] = ast.dump(without_docstrings(defined[name]))
+            used = {node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)}
+            pending += [(module, other) for other in sorted(used) if other != name]
+    text = "".join(f"{name} {code[name]}" for name in sorted(code))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def top_level_names(tree: ast.Module) -> tuple[dict[str, ast.stmt], dict[str, str]]:
+    """What a module defines (name -> statement) and what it imports from other chapters (name -> module)."""
+    defined, imported = {}, {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined[node.name] = node
+        elif isinstance(node, ast.Assign):
+            defined |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.ImportFrom) and re.fullmatch(r"seq2seq\.(?!kit)\w+", node.module or ""):
+            imported |= {alias.name: node.module for alias in node.names}
+    return defined, imported
+
+
+def without_docstrings(tree: ast.AST) -> ast.AST:
+    """The same syntax tree with every docstring taken out."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return tree
 
 
 def provenance(source: str, seconds: float) -> dict:
     """Where, when and with what a run was made."""
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=FOLDER, capture_output=True, text=True)
+    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=FOLDER, capture_output=True, text=True)
     return {
         "command": "make records",
         "date": time.strftime("%Y-%m-%d"),
