@@ -71,7 +71,9 @@ class RNNEncoder(Encoder):
                  dropout: float = 0.0, *, cell: str = "gru", bidirectional: bool = False, summary: str = "last"):
         super().__init__()
         if cell not in CELLS or summary not in ("last", "mean", "max"):
-            raise ValueError(f"cell must be one of {list(CELLS)} and summary last, mean or max, not {cell!r}, {summary!r}")
+            raise ValueError(
+                f"cell must be one of {list(CELLS)} and summary last, mean or max, not {cell!r}, {summary!r}"
+            )
         if bidirectional and hidden_size % 2:
             raise ValueError(f"two directions cannot share hidden_size={hidden_size} evenly; make it even")
         self.summary = summary
@@ -145,7 +147,7 @@ class RNNDecoder(Decoder):
         c = memory.summary
         if c is None or c.shape[-1] != self.hidden_size:
             found = "no summary" if c is None else f"a summary of width {c.shape[-1]}"
-            raise ValueError(f"the decoder starts from a context vector of width {self.hidden_size}; the memory has {found}")
+            raise ValueError(f"the decoder starts from a context of width {self.hidden_size}; the memory has {found}")
         hidden = c[:, None].expand(-1, self.layers, -1)                      # (B, layers, D)
         cell = torch.zeros_like(hidden) if isinstance(self.rnn, nn.LSTM) else None
         return RNNState(hidden, cell, c)
@@ -222,13 +224,18 @@ def error_by_length(written: Sequence[Sequence[str]], examples: Sequence[Example
 
 def pronunciation_study(*, steps: int = 1500, lr: float = 8e-3, split: str = "test", seed: int = 0,
                         until: int | None = None, **variant) -> dict:
-    """Train one variant of the context model on pronunciations and score it on a split."""
+    """Train one variant of the context model on pronunciations and score it on a split.
+
+    until: stop after that many steps and return the losses alone.
+    """
     words = corpora.pronunciations()
     letters, phones = vocabularies(words.train)
     seed_everything(seed)
     model = context_model(letters, phones, **variant).to(device())
     pairs = numericalise(words.train, letters, phones)
     history = train(model, training_batches(pairs, 128, seed), steps, lr=lr, until=until)
+    if until is not None:
+        return {"losses": history.losses}
     examples = getattr(words, split)
     written = transduce(model, [e.source for e in examples], letters, phones, max_len=30)
     per, wer = error_rates(written, [e.targets for e in examples])
@@ -271,6 +278,8 @@ def translation_study(*, steps: int = 2000, seed: int = 0, until: int | None = N
     model = translation_model(english, french).to(device())
     pairs = numericalise(messages.train, english, french)
     history = train(model, training_batches(pairs, 64, seed), steps, lr=3e-3, until=until)
+    if until is not None:
+        return {"losses": history.losses}
     written = transduce(model, [e.source for e in messages.test], english, french, max_len=30)
     kept = {"weights": model} if seed == 0 else {}
     return {"losses": history.losses, "bleu": bleu(written, messages.test), **kept}
