@@ -1,0 +1,90 @@
+# The two commands: `make book` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+BUDGET ?= cpu
+PORT ?= 8000
+COLAB_PYTHON ?= python3.12
+
+BIN := .venv/bin
+READY := .venv/ready
+SITE := _build/html
+export SEQ2SEQ_CLAIMS := strict
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.PHONY: help setup export frontend book serve test lint check unit notebooks site browser records colab-check lighthouse release clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@echo "  BUDGET=smoke gives a quick look in minutes; BUDGET=full is for a GPU. PYTHON=python3.12 chooses another Python."
+
+setup: $(READY) ## the virtual environment in .venv, with all that the book needs
+
+$(READY): requirements.txt requirements-nodeps.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "The book needs Python 3.11 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "== setting up .venv (some minutes the first time: PyTorch is large)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(READY)
+
+export: $(READY) ## notebooks and modules from the chapters
+	@$(BIN)/python tools/export.py
+
+frontend: $(READY)
+	@$(BIN)/python tools/frontend.py
+
+book: export frontend ## execute every chapter and build the site
+	@echo "== building the site at the $(BUDGET) budget"
+	SEQ2SEQ_BUDGET=$(BUDGET) $(BIN)/jupyter-book build . -W --keep-going
+	@echo "The book is ready. Open $(SITE)/index.html, or run: make serve"
+
+serve: ## serve the built site on http://localhost:8000
+	@test -f $(SITE)/index.html || { echo "There is no site yet; run: make book"; exit 1; }
+	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(SITE)
+
+test: lint check unit notebooks site ## every test: style, generated files, units, notebooks, the built site
+	@echo "== all tests passed"
+
+lint: $(READY)
+	@echo "== lint"
+	$(BIN)/ruff check .
+	$(BIN)/codespell
+
+check: $(READY) ## generated files and records are up to date
+	@echo "== generated files and records"
+	$(BIN)/python tools/export.py --check
+	SEQ2SEQ_BUDGET=cpu $(BIN)/python tools/records.py --check
+
+unit: $(READY)
+	@echo "== unit tests"
+	$(BIN)/python -m pytest tests --ignore tests/site
+
+notebooks: $(READY) ## run every notebook through nbval at the smoke budget
+	@echo "== notebooks at the smoke budget"
+	SEQ2SEQ_BUDGET=smoke $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 chapters
+
+site: browser book ## test the built site in Chromium
+	@echo "== the built site"
+	$(BIN)/python -m pytest tests/site
+
+browser: ## Chromium, for the tests of the site
+	@if command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || \
+		[ -d "/Applications/Google Chrome.app" ] || [ -d /Applications/Chromium.app ]; then exit 0; fi; \
+	echo "== installing Chromium"; \
+	if ! command -v apt-get >/dev/null; then echo "Install Chromium or Chrome to test the site."; exit 1; fi; \
+	root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+	$$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends chromium >/dev/null
+
+records: export ## run the studies that are missing or out of date (about an hour, one at a time, resumable)
+	SEQ2SEQ_BUDGET=cpu $(BIN)/python tools/records.py
+
+colab-check: $(READY) ## run the notebooks as on a fresh Colab runtime (needs Python 3.12)
+	$(BIN)/python tools/colab_check.py --python $(COLAB_PYTHON)
+
+lighthouse: browser book ## measure the landing page and a chapter with Lighthouse
+	$(BIN)/python tools/lighthouse.py
+
+clean: ## remove what was built; the virtual environment stays
+	rm -rf _build .pytest_cache .ruff_cache
