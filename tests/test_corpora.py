@@ -289,7 +289,7 @@ def test_english_agrees():
     for example in corpora.phrase_grammar(3000, seed=13, clauses=1):
         text = " ".join(example.source)
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]|\b(these|two|three) \w+( \w+)? (is|does)\b", text), text
-        assert not re.search(r"\b(this|an?) [a-z]+ (are|do)\b", text), text
+        assert not re.search(r"\b(this|an?) [a-z]+ (are|do)\b|\bdo(es)? not \w+s\b", text), text
 
 
 def test_chinese_has_the_right_measure_words():
@@ -412,6 +412,18 @@ def test_brown(brown_folder):
         ("The", "jury's", "here", "."): (("AT", "NN$", "RB", "."), ("AT", "NN$", "NN", ".")),
         ("I'm", "not", "1/2", ",", "isn't"): (("PPSS", "*", "CD", ",", "BEZ"),),
     }
+
+
+def test_the_real_brown_is_counted():
+    try:
+        splits = corpora.brown()
+    except corpora.MissingCorpus as missing:
+        pytest.skip(str(missing))
+    assert_disjoint(splits)
+    examples = [example for part in splits for example in part]
+    assert len(examples) == 56_418 and sum(len(example.source) for example in examples) == 1_158_483
+    assert len({tag for example in examples for target in example.targets for tag in target}) == 92
+    assert all(len(target) == len(example.source) for example in examples for target in example.targets)
 
 
 def test_brown_is_found_above_the_working_directory(brown_folder, tmp_path, monkeypatch):
