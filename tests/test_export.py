@@ -105,7 +105,8 @@ def code(source: str, options: str = "") -> str:
 
 @pytest.fixture
 def book(tmp_path: Path) -> Tree:
-    return Tree(tmp_path)
+    (tmp_path / "outside.md").write_text("# Not of this book\n")
+    return Tree(tmp_path / "book")
 
 
 # ---- modules ---------------------------------------------------------------------------------------------------------
@@ -224,10 +225,10 @@ def test_a_cell_that_imports_a_later_chapter(book: Tree, statement: str) -> None
 
 
 def test_a_chapter_that_imports_itself_or_what_does_not_exist(book: Tree) -> None:
-    errors = book.errors(code("import seq2seq.first", ":tags: [hide-input]\n\n") + code("from seq2seq.frist import x"))
+    errors = book.errors(code("import seq2seq.first", ":tags: [hide-input]\n\n") + code("from seq2seq.nonesuch import x"))
     assert errors == [
         "chapters/first.md:9: the chapter imports itself",
-        "chapters/first.md:12: there is no seq2seq.frist",
+        "chapters/first.md:12: there is no seq2seq.nonesuch",
     ]
 
 
