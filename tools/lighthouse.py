@@ -1,6 +1,8 @@
 """Measure the built site with Lighthouse: `python tools/lighthouse.py [PAGE …]`.
 
-Without arguments the landing page and a chapter are measured. Runs Lighthouse's own mobile settings (a slow phone on a slow network, simulated) in the machine's Chromium, against
+Without arguments the landing page and a chapter are measured.
+
+Runs Lighthouse's own mobile settings (a slow phone on a slow network, simulated) in the machine's Chromium, against
 `tools/site_server.py`, which compresses as a real host does. Prints the four scores of each page and leaves the
 reports in `_build/lighthouse/`. Scores of the performance category vary by a few points with the machine's load.
 """
@@ -15,7 +17,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from frontend import ROOT, install
+from frontend import ROOT, install, tool
 from site_server import SITE, serving
 
 PAGES = ["book/index.html", "chapters/rnn.html"]
@@ -38,9 +40,8 @@ def chromium() -> str:
 
 def measure(address: str, report: Path, modules: Path) -> dict[str, int]:
     """One Lighthouse run; scores from 0 to 100 by category."""
-    node = shutil.which("node") or str(Path(sys.executable).parent / "node")
-    command = [node, str(modules / "lighthouse/cli/index.js"), address, "--quiet", "--output=json", "--output=html",
-               f"--output-path={report}", f"--only-categories={','.join(CATEGORIES)}",
+    command = [tool("node"), str(modules / "lighthouse/cli/index.js"), address, "--quiet",
+               "--output=json", "--output=html", f"--output-path={report}", f"--only-categories={','.join(CATEGORIES)}",
                f"--chrome-flags={CHROMIUM_FLAGS}"]
     subprocess.run(command, check=True, env={**os.environ, "CHROME_PATH": chromium()})
     result = json.loads(report.with_name(report.name + ".report.json").read_text("utf-8"))

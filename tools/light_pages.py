@@ -1,0 +1,125 @@
+"""Make the built pages light: a Sphinx extension that works on the finished HTML.
+
+The theme loads 2 MB of icons and MathJax before a page can be read. Here the equations are typeset once, at build
+time, by the same MathJax; the icons become a font of the few that the book uses; and every other script waits until
+the page is there. Nothing of this needs a network, and equations show where no script runs.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pydata_sphinx_theme
+from fontTools import subset
+from frontend import ROOT, tool
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+# One equation as Sphinx and MyST write it: \(…\) in a span, \[…\] in a div, or an AMS environment in a div.
+EQUATION = re.compile(
+    r'(?P<open><(?P<tag>span|div)[^>]*class="[^"]*\bmath notranslate nohighlight[^"]*"[^>]*>\s*'
+    r'(?:<span class="eqno">.*?</span>)?\s*)'
+    r"(?P<tex>\\\(.*?\\\)|\\\[.*?\\\]|\\begin\{.*?)(?P<close>\s*</(?P=tag)>)",
+    re.DOTALL,
+)
+MATHJAX = re.compile(r"<script>window\.MathJax = .*?</script>\s*|<script[^>]*/mathjax/[^>]*></script>\s*")
+ICON_SCRIPT = re.compile(r"<script src=\"[^\"]*fontawesome\.js[^\"]*\"></script>\s*")
+SCRIPT_PRELOAD = re.compile(r"<link rel=\"preload\" as=\"script\"[^>]*>\s*")
+EAGER_SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async)\b)(?=[^>]*src=)(?![^>]*documentation_options)")
+ICON_FONTS = ("fa-solid-900", "fa-regular-400", "fa-brands-400")
+
+
+def split_tex(tex: str) -> tuple[str, bool]:
+    """The TeX inside its delimiters, and whether it is a displayed equation."""
+    tex = html.unescape(tex)
+    if tex.startswith("\\begin"):
+        return tex, True
+    return tex[2:-2].strip(), tex.startswith("\\[")
+
+
+def render(pages: list[list[tuple[str, bool]]]) -> list[dict[str, Any]]:
+    """Typeset the equations of several pages in one run of MathJax."""
+    modules = ROOT / "_build/npm/node_modules"
+    equations = [[{"tex": tex, "display": display} for tex, display in page] for page in pages]
+    done = subprocess.run(
+        [tool("node"), str(Path(__file__).with_name("render_math.js"))], input=json.dumps(equations), text=True,
+        capture_output=True, env={**os.environ, "NODE_PATH": str(modules)}, encoding="utf-8",
+    )
+    if done.returncode:
+        raise ExtensionError(f"MathJax cannot typeset an equation: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+def typeset(pages: dict[Path, str], site: Path) -> None:
+    """Replace the TeX of every page by what MathJax makes of it."""
+    found = {path: [split_tex(match["tex"]) for match in EQUATION.finditer(text)] for path, text in pages.items()}
+    found = {path: equations for path, equations in found.items() if equations}
+    if not found:
+        return
+    for path, result in zip(found, render(list(found.values())), strict=True):
+        rendered = iter(result["html"])
+        text = EQUATION.sub(lambda match: match["open"] + next(rendered) + match["close"], pages[path])  # noqa: B023
+        up = "../" * (len(path.relative_to(site).parts) - 1)
+        css = re.sub(r"\s*\n\s*", " ", result["css"]).replace("MATH-FONTS", f"{up}frontend/mathjax/woff-v2")
+        pages[path] = text.replace("</head>", f"<style>{css}</style>\n</head>", 1)
+
+
+def icon_codes(css: str, used: set[str]) -> set[int]:
+    """Code points of the icons that the style sheets need, given the `fa-…` classes that the pages use."""
+    codes: set[int] = set()
+    for selector, body in re.findall(r"([^{}]+)\{([^{}]*)\}", css):
+        names = set(re.findall(r"\.(fa-[\w-]+)", selector))
+        if not names or names & used:
+            codes.update(int(code, 16) for code in re.findall(r"\\([ef][0-9a-f]{3})\b", body))
+            codes.update(ord(char) for char in body if "\ue000" <= char <= "\uf8ff")
+    return codes
+
+
+def shrink_icons(site: Path) -> None:
+    """Write the icon fonts anew with only the icons in use."""
+    texts = [path.read_text("utf-8") for path in [*site.rglob("*.html"), *site.glob("_static/**/sphinx*.js")]]
+    used = {name for text in texts for name in re.findall(r"\bfa-[\w-]+", text)}
+    css = "\n".join(path.read_text("utf-8") for path in (site / "_static").rglob("*.css"))
+    codes = icon_codes(css, used)
+    theme = Path(pydata_sphinx_theme.__file__).parent / "theme/pydata_sphinx_theme/static"
+    for name in ICON_FONTS:
+        options = subset.Options(flavor="woff2")
+        font = subset.load_font(theme / f"vendor/fontawesome/webfonts/{name}.ttf", options)
+        made = subset.Subsetter(options)
+        made.populate(unicodes=codes)
+        made.subset(font)
+        folder = site / "_static/vendor/fontawesome/webfonts"
+        subset.save_font(font, folder / f"{name}.woff2", options)
+        (folder / f"{name}.ttf").unlink(missing_ok=True)
+    (site / "_static/scripts/fontawesome.js").unlink(missing_ok=True)
+
+
+def lighten(text: str) -> str:
+    """A page without the theme's icon script and MathJax, its other scripts deferred."""
+    for unwanted in (MATHJAX, ICON_SCRIPT, SCRIPT_PRELOAD):
+        text = unwanted.sub("", text)
+    return EAGER_SCRIPT.sub("<script defer ", text)
+
+
+def finish(app: Sphinx, exception: Exception | None) -> None:
+    if exception or app.builder.format != "html":
+        return
+    site = Path(app.outdir)
+    before = {path: path.read_text("utf-8") for path in site.rglob("*.html")}
+    after = dict(before)
+    typeset(after, site)
+    for path, text in after.items():
+        if (light := lighten(text)) != before[path]:
+            path.write_text(light, "utf-8")
+    shrink_icons(site)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("build-finished", finish, priority=900)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
