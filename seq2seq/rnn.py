@@ -25,7 +25,16 @@ from seq2seq.encoder_decoder import (
 from seq2seq.kit import corpora, device, seed_everything
 from seq2seq.kit.corpora import Example
 from seq2seq.kit.records import Study
-from seq2seq.sequences import Vocab, batches, check_source, error_rates, numericalise, training_batches
+from seq2seq.sequences import (
+    Vocab,
+    batches,
+    check_source,
+    error_rates,
+    last_state,
+    numericalise,
+    training_batches,
+    turned,
+)
 
 __all__ = [
     "CELLS",
@@ -39,8 +48,9 @@ __all__ = [
     "bleu",
     "context_model",
     "error_by_length",
+    "one_of",
     "pronunciation_study",
-    "reverse_within",
+    "summarise",
     "transduce",
     "translation_model",
     "translation_study",
@@ -51,120 +61,106 @@ __all__ = [
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
-def reverse_within(x: Tensor, padding: Tensor) -> Tensor:
-    """x (B, S, …), padding (B, S) -> each row of x backwards up to its own length, its padding left where it is."""
-    lengths = (~padding).sum(dim=1, keepdim=True)                        # (B, 1)
-    position = torch.arange(x.shape[1], device=x.device)                 # (S,)
-    index = torch.where(padding, position, lengths - 1 - position)       # (B, S)
-    return x.gather(1, index[..., None].expand_as(x))
+def one_of(value: str, *choices: str) -> str:
+    """The value itself. Raises ValueError when it is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{value!r} is none of {', '.join(map(repr, choices))}")
+    return value
+
+
+def summarise(states: Tensor, padding: Tensor, how: str, bidirectional: bool) -> Tensor:
+    """q: states (B, S, D), zeros at padding -> c (B, D); zeros for a row that is all padding."""
+    if how == "mean":
+        return states.sum(dim=1) / (~padding).sum(dim=1, keepdim=True).clamp(min=1)
+    if how == "max":
+        return states.masked_fill(padding[..., None], -torch.inf).amax(dim=1).masked_fill(padding[:, :1], 0.0)
+    if not bidirectional:
+        return last_state(states, padding)
+    forwards, backwards = states.chunk(2, dim=-1)                            # (B, S, D/2) each
+    return torch.cat([last_state(forwards, padding), backwards[:, 0]], dim=-1)
 
 
 class RNNEncoder(Encoder):
     """h_t = f(x_t, h_{t-1}) and c = q(h_1 … h_S) (Cho et al., 2014, arXiv 1406.1078).
 
-    width is the embedding's, hidden_size that of a state h_t: D = hidden_size, shared half and half between the two
-    directions of a bidirectional encoder (Schuster and Paliwal, 1997). cell: "rnn", "gru" or "lstm". summary is q:
-    "last" (the last state of each direction), "mean" or "max" (pooling over the states).
+    width is the embedding's; hidden_size is D, the size of a state, shared half and half by the two directions of a
+    bidirectional encoder. cell: f, one of "rnn", "gru", "lstm". summary: q, "last" (where each direction ends), or
+    pooling over the states, "mean" or "max".
     """
 
-    def __init__(self, vocab_size: int, width: int = 128, hidden_size: int = 256, layers: int = 1,
-                 dropout: float = 0.0, *, cell: str = "gru", bidirectional: bool = False, summary: str = "last"):
+    def __init__(self, vocab_size: int, width: int = 128, hidden_size: int = 256, layers: int = 1, dropout: float = 0.0,
+                 *, cell: str = "gru", bidirectional: bool = False, summary: str = "last"):
         super().__init__()
-        if cell not in CELLS or summary not in ("last", "mean", "max"):
-            raise ValueError(
-                f"cell must be one of {list(CELLS)} and summary last, mean or max, not {cell!r}, {summary!r}"
-            )
         if bidirectional and hidden_size % 2:
             raise ValueError(f"two directions cannot share hidden_size={hidden_size} evenly; make it even")
-        self.summary = summary
-        self.embedding = Embedding(vocab_size, width)
-        size = hidden_size // 2 if bidirectional else hidden_size
+        self.summary, self.bidirectional = one_of(summary, "last", "mean", "max"), bidirectional
+        make, size = CELLS[one_of(cell, *CELLS)], hidden_size // 2 if bidirectional else hidden_size
         inputs = [width] + [hidden_size] * (layers - 1)
-        self.forwards = nn.ModuleList(CELLS[cell](n, size, batch_first=True) for n in inputs)
-        self.backwards = nn.ModuleList(CELLS[cell](n, size, batch_first=True) for n in inputs if bidirectional)
-        self.dropout = nn.Dropout(dropout)
+        self.embedding, self.dropout = Embedding(vocab_size, width), nn.Dropout(dropout)
+        self.forwards = nn.ModuleList(make(n, size, batch_first=True) for n in inputs)
+        self.backwards = nn.ModuleList(make(n, size, batch_first=True) for n in inputs if bidirectional)
 
     def forward(self, src: Tensor, src_padding: Tensor) -> Memory:
         """src (B, S) ids, src_padding (B, S) True at padding -> Memory: states (B, S, D), summary c (B, D)."""
         check_source(src, src_padding)
         states = self.embedding(src)                                         # (B, S, width)
         for layer, forwards in enumerate(self.forwards):
-            states = self.dropout(states)
-            directions = [forwards(states)[0]]
-            if self.backwards:
-                reversed_states, _ = self.backwards[layer](reverse_within(states, src_padding))
-                directions.append(reverse_within(reversed_states, src_padding))
-            states = torch.cat(directions, dim=-1)                           # (B, S, D)
-        states = states.masked_fill(src_padding[..., None], 0.0)
-        return Memory(states, src_padding, self.summarise(states, src_padding))
-
-    def summarise(self, states: Tensor, padding: Tensor) -> Tensor:
-        """q: states (B, S, D), zeros at padding -> c (B, D); zeros for a row that is all padding."""
-        lengths = (~padding).sum(dim=1, keepdim=True)                        # (B, 1)
-        if self.summary == "mean":
-            return states.sum(dim=1) / lengths.clamp(min=1)
-        if self.summary == "max":
-            return states.masked_fill(padding[..., None], -torch.inf).amax(dim=1).masked_fill(lengths == 0, 0.0)
-        last = (lengths - 1).clamp(min=0)[..., None]                         # (B, 1, 1)
-        final = states.gather(1, last.expand(-1, -1, states.shape[-1])).squeeze(1)   # (B, D)
-        if self.backwards:                                                   # backwards, the last state is at x_1
-            half = states.shape[-1] // 2
-            final = torch.cat([final[:, :half], states[:, 0, half:]], dim=-1)
-        return final
+            x = self.dropout(states)
+            states, _ = forwards(x)                                          # (B, S, D) or (B, S, D/2)
+            if self.bidirectional:
+                backwards, _ = self.backwards[layer](turned(x, src_padding))
+                states = torch.cat([states, turned(backwards, src_padding)], dim=-1)
+        states = states.masked_fill(src_padding[..., None], 0.0)             # (B, S, D)
+        return Memory(states, src_padding, summarise(states, src_padding, self.summary, self.bidirectional))
 
 
 class RNNState(NamedTuple):
     """What the decoder carries from step to step; every tensor is batch first."""
 
     hidden: Tensor         # (B, layers, D) s_t
-    cell: Tensor | None    # (B, layers, D) the LSTM's second state
+    cell: Tensor | None    # (B, layers, D) the LSTM's second state; None for the other cells
     context: Tensor        # (B, D) c, the same at every step
 
 
 class RNNDecoder(Decoder):
-    """s_t = g(y_{t-1}, c, s_{t-1}), starting from s_0 = c.
+    """s_t = g(y_{t-1}, c, s_{t-1}), starting from s_0 = c in every layer.
 
-    context: "every step" concatenates c to the input of every step (Cho et al., 2014); with "initial" the decoder
-    gets c as s_0 and nothing more (Sutskever et al., 2014, arXiv 1409.3215). hidden_size is D, the encoder's.
+    context: "every step" concatenates c to every input (Cho et al., 2014); with "initial" the decoder gets c as s_0
+    and nothing more (Sutskever et al., 2014, arXiv 1409.3215). hidden_size is D, the encoder's.
     """
 
-    def __init__(self, vocab_size: int, width: int = 128, hidden_size: int = 256, layers: int = 1,
-                 dropout: float = 0.0, *, cell: str = "gru", context: str = "every step"):
+    def __init__(self, vocab_size: int, width: int = 128, hidden_size: int = 256, layers: int = 1, dropout: float = 0.0,
+                 *, cell: str = "gru", context: str = "every step"):
         super().__init__()
-        if cell not in CELLS or context not in ("every step", "initial"):
-            raise ValueError(
-                f"cell must be one of {list(CELLS)} and context 'every step' or 'initial', not {cell!r}, {context!r}"
-            )
-        self.context, self.layers, self.hidden_size = context, layers, hidden_size
-        self.embedding = Embedding(vocab_size, width)
-        inputs = width + hidden_size if context == "every step" else width
-        self.rnn = CELLS[cell](inputs, hidden_size, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
-        self.dropout = nn.Dropout(dropout)
+        self.every_step = one_of(context, "every step", "initial") == "every step"
+        self.layers, self.hidden_size, self.lstm = layers, hidden_size, cell == "lstm"
+        inputs = width + hidden_size if self.every_step else width
+        self.embedding, self.dropout = Embedding(vocab_size, width), nn.Dropout(dropout)
+        self.rnn = CELLS[one_of(cell, *CELLS)](inputs, hidden_size, layers, batch_first=True,
+                                               dropout=dropout if layers > 1 else 0.0)
         self.output = nn.Linear(hidden_size, vocab_size)
 
     def init_state(self, memory: Memory) -> RNNState:
-        """s_0 = c in every layer. Raises ValueError if c is missing or not of hidden_size."""
+        """s_0 = c. Raises ValueError if the memory has no summary of width D."""
         c = memory.summary
         if c is None or c.shape[-1] != self.hidden_size:
-            found = "no summary" if c is None else f"a summary of width {c.shape[-1]}"
-            raise ValueError(f"the decoder starts from a context of width {self.hidden_size}; the memory has {found}")
+            found = "no summary" if c is None else f"one of width {c.shape[-1]}"
+            raise ValueError(f"this decoder needs a summary of width {self.hidden_size}; the memory has {found}")
         hidden = c[:, None].expand(-1, self.layers, -1)                      # (B, layers, D)
-        cell = torch.zeros_like(hidden) if isinstance(self.rnn, nn.LSTM) else None
-        return RNNState(hidden, cell, c)
+        return RNNState(hidden, torch.zeros_like(hidden) if self.lstm else None, c)
 
     def run(self, tokens: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
-        """tokens (B, T) -> logits (B, T, V) and the state after the last of them."""
-        inputs = self.dropout(self.embedding(tokens))                        # (B, T, width)
-        if self.context == "every step":
+        """tokens (B, T) -> logits (B, T, V) and the state after the last token."""
+        x = self.dropout(self.embedding(tokens))                             # (B, T, width)
+        if self.every_step:
             c = state.context[:, None].expand(-1, tokens.shape[1], -1)       # (B, T, D)
-            inputs = torch.cat([inputs, c], dim=-1)
-        hidden = state.hidden.transpose(0, 1).contiguous()                   # (layers, B, D), as torch wants it
-        if state.cell is None:
-            outputs, hidden = self.rnn(inputs, hidden)
-            cell = None
+            x = torch.cat([x, c], dim=-1)                                    # (B, T, width + D)
+        hidden = state.hidden.transpose(0, 1).contiguous()                   # (layers, B, D), as torch.nn wants it
+        if self.lstm:
+            outputs, (hidden, cell) = self.rnn(x, (hidden, state.cell.transpose(0, 1).contiguous()))
         else:
-            outputs, (hidden, cell) = self.rnn(inputs, (hidden, state.cell.transpose(0, 1).contiguous()))
-            cell = cell.transpose(0, 1)
+            outputs, hidden = self.rnn(x, hidden)                            # (B, T, D)
+        cell = cell.transpose(0, 1) if self.lstm else None
         return self.output(self.dropout(outputs)), RNNState(hidden.transpose(0, 1), cell, state.context)
 
     def step(self, token: Tensor, state: RNNState) -> Step:
