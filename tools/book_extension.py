@@ -215,6 +215,8 @@ def first_paragraph(doctree: nodes.document) -> str:
 
 def page_context(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
     """A description for search engines, and our notebook behind the download button."""
+    if "body" in context:   # docutils gives the items of a bibliography a role that a list may not hold
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
     if doctree and 'name="description"' not in context["metatags"]:
         description = first_paragraph(doctree) or app.config.html_title
         context["metatags"] += f'<meta name="description" content="{html.escape(description)}" />'
