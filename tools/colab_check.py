@@ -1,0 +1,212 @@
+"""Run the notebooks as on a fresh Colab runtime: `python tools/colab_check.py [NAME …] [--python python3.12]`.
+
+A virtual environment under `_build/colab` holds what a Colab runtime holds (tools/colab.txt). For each notebook, in
+a real kernel started in an empty folder: the install cell runs, with git told to fetch this working tree wherever
+the cell names the book's address on GitHub; nothing that Colab brought may change; the rest of the notebook
+runs at the `smoke` budget; in a second kernel the install cell does nothing. What the cell installed is then removed,
+so that the next notebook finds the runtime as it was. CONTRIBUTING.md says what this does not prove.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / "_build/colab"
+PACKAGES = ROOT / "tools/colab.txt"
+INSTALL_LIMIT = 60  # seconds for the fastest install cell; all but the first find their downloads in pip's cache
+SHOWN = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "ipython", "ipywidgets")
+Snapshot = dict[str, int]  # NAME-VERSION.dist-info -> when pip wrote it (ns)
+
+
+class CheckError(Exception):
+    """A notebook does not work as it would have to on Colab."""
+
+
+def run(*command: str | Path, **options: object) -> str:
+    """The standard output of a command that must succeed."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    if done.returncode:
+        raise CheckError(f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout.strip()
+
+
+def runtime(python: str) -> tuple[Path, Snapshot]:
+    """An environment with Colab's packages: its Python and what is installed.
+
+    It is made anew when the list of packages or the interpreter changes, and otherwise put back as it was.
+    """
+    try:
+        version = run(python, "-c", "import platform; print(platform.python_version())")
+    except (OSError, CheckError) as error:
+        raise CheckError(f"{python} does not run; name a Python 3.12 with --python") from error
+    if not version.startswith("3.12."):
+        raise CheckError(f"{python} is Python {version}; Colab has 3.12, so name one with --python")
+    stamp, wanted = WORK / "ready.json", hashlib.sha256(PACKAGES.read_bytes() + version.encode()).hexdigest()
+    inside = WORK / "venv/bin/python"
+    made = json.loads(stamp.read_text()) if stamp.exists() else {"made for": None}
+    if made["made for"] != wanted:
+        print(f"setting up a runtime with Python {version} and the packages of {PACKAGES.name}", flush=True)
+        start = time.perf_counter()
+        shutil.rmtree(WORK, ignore_errors=True)
+        WORK.mkdir(parents=True)
+        run(python, "-m", "venv", WORK / "venv")
+        run(inside, "-m", "pip", "install", "--disable-pip-version-check", "-r", PACKAGES)
+        made = {"made for": wanted, "base": snapshot(inside)}
+        stamp.write_text(json.dumps(made))
+        print(f"set up in {time.perf_counter() - start:.0f} s", flush=True)
+    restore(inside, made["base"])
+    return inside, made["base"]
+
+
+def publish(folder: Path) -> dict[str, str]:
+    """A git repository of the working tree as it stands; returns the environment that puts it in GitHub's place."""
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["repository"]
+    bare = folder / "repository.git"
+    run("git", "init", "--quiet", "--bare", bare)
+    author = ["-c", "user.name=check", "-c", "user.email=check@localhost"]
+    git = ["git", f"--git-dir={bare}", f"--work-tree={ROOT}", *author]
+    run(*git, "add", "--all", cwd=ROOT)
+    run(*git, "commit", "--quiet", "--no-verify", "--message=the working tree", cwd=ROOT)
+    run(*git, "branch", "--move", "--force", repository["branch"])
+    run(*git, "config", "uploadpack.allowFilter", "true")
+    return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{bare.as_uri()}.insteadOf",
+            "GIT_CONFIG_VALUE_0": repository["url"]}  # fmt: skip
+
+
+def snapshot(python: Path) -> Snapshot:
+    """What is installed, and when it was."""
+    site = next((python.parents[1] / "lib").glob("python3*/site-packages"))
+    return {folder.name: folder.stat().st_mtime_ns for folder in site.glob("*.dist-info")}
+
+
+def distribution(folder: str) -> str:
+    """seq2seq_book-0.1.0.dist-info -> seq2seq_book"""
+    return folder.split("-")[0]
+
+
+def restore(python: Path, base: Snapshot) -> None:
+    """Uninstall whatever is there beyond `base`."""
+    if extra := sorted(distribution(folder) for folder in snapshot(python).keys() - base.keys()):
+        run(python, "-m", "pip", "uninstall", "--quiet", "--yes", *extra)
+    if snapshot(python) != base:
+        shutil.rmtree(WORK)
+        raise CheckError("the runtime was changed and cannot be put back, so it is deleted; run this again")
+
+
+def where_from(python: Path, folder: Path) -> str:
+    """The file that `import seq2seq` reads in `folder`, or "" where there is none."""
+    code = "from importlib.util import find_spec as f; spec = f('seq2seq'); print(spec.origin if spec else '')"
+    return run(python, "-c", code, cwd=folder)
+
+
+def required() -> set[str]:
+    """The distributions that the install cell has to bring, as NAME-VERSION.dist-info in pip's spelling."""
+    lines = (ROOT / "requirements-nodeps.txt").read_text("utf-8").splitlines()
+    pinned = [line.strip().lower().replace("-", "_").split("==") for line in lines if "==" in line]
+    return {f"{name.replace('.', '_')}-{version}.dist-info" for name, version in pinned}
+
+
+def client(notebook: nbformat.NotebookNode, folder: Path) -> NotebookClient:
+    return NotebookClient(notebook, timeout=1800, kernel_name="colab", resources={"metadata": {"path": str(folder)}})
+
+
+def check(path: Path, python: Path, base: Snapshot, scratch: Path) -> float:
+    """Run one notebook; returns the seconds its install cell took. Raises CheckError."""
+    notebook = nbformat.read(path, as_version=4)
+    install = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    if "%pip install" not in install.source:
+        raise CheckError(f"the first code cell of {path.name} is not the install cell")
+    folder = Path(tempfile.mkdtemp(prefix=path.stem + "-", dir=scratch))
+    if found := where_from(python, folder):
+        raise CheckError(f"seq2seq is there before the install cell ran: {found}")
+    start = time.perf_counter()
+    runner = client(notebook, folder)
+    with runner.setup_kernel():
+        for index, cell in enumerate(notebook.cells):
+            if cell.cell_type != "code":
+                continue
+            runner.execute_cell(cell, index)
+            if cell is install:
+                seconds = time.perf_counter() - start
+                print(f"  install cell: {seconds:.0f} s", flush=True)
+                after = check_installation(python, base, folder, cell)
+    print(f"  whole notebook: {time.perf_counter() - start:.0f} s, {len(notebook.cells)} cells", flush=True)
+    again = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(install.source)])
+    client(again, folder).execute()
+    if again.cells[0].outputs or snapshot(python) != after:
+        raise CheckError(f"the install cell does something the second time: {again.cells[0].outputs}")
+    print("  a second time the install cell does nothing", flush=True)
+    return seconds
+
+
+def check_installation(python: Path, base: Snapshot, folder: Path, cell: nbformat.NotebookNode) -> Snapshot:
+    """What is installed after the install cell, if it is as it must be."""
+    said = "".join(output.get("text", "") for output in cell.outputs)
+    after = snapshot(python)
+    origin = where_from(python, folder)
+    if "site-packages" not in origin:
+        raise CheckError(f"after the install cell seq2seq comes from {origin or 'nowhere'}; the cell said:\n{said}")
+    if changed := sorted(name for name in base if after.get(name) != base[name]):
+        raise CheckError(f"the install cell changed what Colab brings: {', '.join(changed)}; it said:\n{said}")
+    have = {name.lower() for name in after}
+    if missing := sorted(name for name in required() if name not in have):
+        raise CheckError(f"the install cell did not bring {', '.join(missing)}; it said:\n{said}")
+    added = sorted(distribution(name) for name in after.keys() - base.keys())
+    print(f"  Colab's {len(base)} packages are as they were; added: {', '.join(added)}", flush=True)
+    return after
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="chapters, by name (default: all)")
+    parser.add_argument("--python", default="python3.12", help="a Python 3.12 (default: python3.12)")
+    parser.add_argument("--budget", default="smoke", choices=["smoke", "cpu", "full"])
+    options = parser.parse_args()
+    paths = [ROOT / f"chapters/{name}.ipynb" for name in options.names] or sorted(ROOT.glob("chapters/*.ipynb"))
+    times, failures = [], []
+    with tempfile.TemporaryDirectory(prefix="colab-") as name:
+        scratch = Path(name)
+        try:
+            python, base = runtime(options.python)
+            versions = [folder.removesuffix(".dist-info").replace("-", " ") for folder in sorted(base)
+                        if distribution(folder) in SHOWN]  # fmt: skip
+            print("runtime:", run(python, "--version"), *versions, sep="  ", flush=True)
+            spec = {"argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                    "display_name": "Colab", "language": "python"}  # fmt: skip
+            (scratch / "kernels/colab").mkdir(parents=True)
+            (scratch / "kernels/colab/kernel.json").write_text(json.dumps(spec))
+            os.environ |= publish(scratch) | {"JUPYTER_PATH": str(scratch), "SEQ2SEQ_BUDGET": options.budget}
+            for variable in ("PYTHONPATH", "VIRTUAL_ENV"):
+                os.environ.pop(variable, None)
+            for path in paths:
+                print(f"{path.name} at the {options.budget} budget", flush=True)
+                try:
+                    times.append(check(path, python, base, scratch))
+                except (CheckError, CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+                    failures.append(path.name)
+                    print(f"  FAILED: {error}", flush=True)
+                restore(python, base)
+        except CheckError as error:
+            sys.exit(f"colab-check: {error}")
+    if times and min(times) > INSTALL_LIMIT:
+        failures.append(f"the fastest install cell took {min(times):.0f} s, over {INSTALL_LIMIT}")
+    if failures:
+        sys.exit(f"colab-check failed: {', '.join(failures)}")
+    print(f"colab-check: {len(times)} notebooks run as on a fresh runtime; fastest install cell {min(times):.0f} s")
+
+
+if __name__ == "__main__":
+    main()
