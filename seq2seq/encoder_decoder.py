@@ -121,7 +121,10 @@ def greedy_search(model: EncoderDecoder, src: Tensor, src_padding: Tensor, max_l
     """Write the most probable token at each step, until every row has written EOS or is max_len long.
 
     src (B, S) ids, src_padding (B, S) True at padding -> Hypotheses with L ≤ max_len. Dropout is off meanwhile.
+    Raises ValueError if max_len is below 1.
     """
+    if max_len < 1:
+        raise ValueError(f"there is no room to write anything: max_len={max_len}")
     training = model.training
     model.eval()
     state = model.decoder.init_state(model.encoder(src, src_padding))
@@ -223,8 +226,7 @@ class WindowDecoder(Decoder):
         if c is None or c.shape[-1] != self.memory_size:
             found = "no summary" if c is None else f"a summary of width {c.shape[-1]}"
             raise ValueError(f"the decoder needs a summary of width {self.memory_size}; the memory has {found}")
-        return WindowState(torch.full_like(memory.padding[:, :1], Vocab.pad, dtype=torch.long)
-                           .expand(-1, self.window), c)
+        return WindowState(c.new_full((len(c), self.window), Vocab.pad, dtype=torch.long), c)
 
     def score(self, recent: Tensor, summary: Tensor) -> Tensor:
         """recent (…, k), summary (…, D) -> logits (…, V)."""
@@ -278,7 +280,7 @@ class History:
 
 def rate_at(step: int, steps: int, warmup: int) -> float:
     """The share of the full learning rate used at a step, counted from 0: up over `warmup` steps, then down to 0."""
-    return min((step + 1) / warmup, (steps - step) / max(1, steps - warmup), 1.0)
+    return min((step + 1) / max(1, warmup), (steps - step) / max(1, steps - warmup), 1.0)
 
 
 def train(
