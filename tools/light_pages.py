@@ -32,6 +32,8 @@ MATHJAX = re.compile(r"<script>window\.MathJax = .*?</script>\s*|<script[^>]*/ma
 ICON_SCRIPT = re.compile(r"<script src=\"[^\"]*fontawesome\.js[^\"]*\"></script>\s*")
 SCRIPT_PRELOAD = re.compile(r"<link rel=\"preload\" as=\"script\"[^>]*>\s*")
 EAGER_SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async)\b)(?=[^>]*src=)(?![^>]*documentation_options)")
+# The theme calls the button "Search" to screen readers and shows "Search Ctrl+K": what is shown is name enough.
+SEARCH_NAME = re.compile(r"(<button class=\"btn search-button-field[^>]*?) aria-label=\"Search\"")
 ICON_FONTS = ("fa-solid-900", "fa-regular-400", "fa-brands-400")
 
 
@@ -104,13 +106,15 @@ def lighten(text: str) -> str:
     """A page without the theme's icon script and MathJax, its other scripts deferred."""
     for unwanted in (MATHJAX, ICON_SCRIPT, SCRIPT_PRELOAD):
         text = unwanted.sub("", text)
-    return EAGER_SCRIPT.sub("<script defer ", text)
+    return EAGER_SCRIPT.sub("<script defer ", SEARCH_NAME.sub(r"\1", text))
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:
     if exception or app.builder.format != "html":
         return
     site = Path(app.outdir)
+    for leftover in (site / "_static").glob("*.html"):   # the theme's templates, copied by mistake
+        leftover.unlink()
     before = {path: path.read_text("utf-8") for path in site.rglob("*.html")}
     after = dict(before)
     typeset(after, site)

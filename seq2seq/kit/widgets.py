@@ -90,9 +90,9 @@ class Stepper:
         return f"""<style>{STYLE}</style>
 <div class="stepper" role="group" aria-label="{name}">
 <div class="stepper-controls" hidden>
-<button type="button" aria-label="Previous step">Back</button>
+<button type="button">Back</button>
 <button type="button">Play</button>
-<button type="button" aria-label="Next step">Next</button>
+<button type="button">Next</button>
 <input type="range" min="1" max="{last}" value="1" step="1" aria-label="{name}">
 <output aria-hidden="true">1 / {last}</output>
 </div>
