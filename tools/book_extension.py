@@ -28,6 +28,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
 PACKAGE = "seq2seq"
+CELL_OPTIONS = re.compile(r"\A(?:---\n.*?\n---\n|(?::[^\n]*\n)+)", re.DOTALL)
 EXPORT_MARK = re.compile(r"^#\|.*\n?", re.MULTILINE)
 CODE_CELL = re.compile(r"^(`{3,}|:{3,}|~{3,})\{code-cell\}.*?\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
 
@@ -85,7 +86,7 @@ def records(name: str, text: str, root: Path) -> set[Path]:
 
 def fingerprint(name: str, text: str, root: Path) -> str:
     """A hash of all that the outputs of chapter `name` depend on besides its own cells."""
-    code = [match[2] for match in CODE_CELL.finditer(text)]
+    code = [CELL_OPTIONS.sub("", match[2]) for match in CODE_CELL.finditer(text)]
     files = set().union(*(sources(cell, root) for cell in code), records(name, text, root))
     files.update(path for path in [root / "requirements.txt"] if path.is_file())
     digest = hashlib.sha256(f"{os.environ.get('SEQ2SEQ_BUDGET', 'cpu')} {sys.version_info[:2]}".encode())

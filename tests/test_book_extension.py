@@ -1,0 +1,125 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+import book_extension as ext
+from sphinx.testing.util import SphinxTestApp
+
+CHAPTER = """\
+---
+jupytext: {text_representation: {extension: .md, format_name: myst}}
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+# NAME
+
+What this chapter is about, in a sentence that is long enough to describe it.
+
+```{code-cell} ipython3
+#| export
+CODE
+```
+"""
+
+CLAIM = """from IPython.display import HTML
+HTML('<div class="claim claim-holds" data-claim="{&quot;text&quot;: &quot;A beats B.&quot;, '
+     '&quot;verdict&quot;: &quot;holds&quot;, &quot;measured&quot;: &quot;3 > 2&quot;}">A beats B.</div>')"""
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    write(tmp_path, {
+        "seq2seq/__init__.py": "", "seq2seq/kit/__init__.py": "from seq2seq.kit.budget import steps",
+        "seq2seq/kit/budget.py": "steps = 1", "seq2seq/kit/plots.py": "from . import budget",
+        "seq2seq/rnn.py": "from seq2seq.kit import plots", "seq2seq/attention.py": "",
+        "seq2seq/records/rnn-seeds.json": "{}", "seq2seq/records/attention-map.json": "{}",
+    })
+    return tmp_path
+
+
+def chapter(code: str, name: str = "A chapter") -> str:
+    return CHAPTER.replace("NAME", name).replace("CODE", code)
+
+
+def test_imports_are_followed_through_modules(library: Path):
+    found = {path.relative_to(library).as_posix() for path in ext.sources("from seq2seq.rnn import A", library)}
+    assert found == {"seq2seq/__init__.py", "seq2seq/rnn.py", "seq2seq/kit/__init__.py", "seq2seq/kit/budget.py",
+                     "seq2seq/kit/plots.py"}
+
+
+@pytest.mark.parametrize(("changed", "stale"), [
+    ("seq2seq/rnn.py", True), ("seq2seq/kit/budget.py", True), ("seq2seq/records/rnn-seeds.json", True),
+    ("requirements.txt", True), ("seq2seq/attention.py", False), ("seq2seq/records/attention-map.json", False),
+])
+def test_fingerprint_changes_with_what_the_chapter_needs(library: Path, changed: str, stale: bool):
+    text = chapter("import seq2seq.rnn\n%matplotlib inline").replace("ipython3", "ipython3\n:tags: [hide-input]")
+    before = ext.fingerprint("rnn", text, library)
+    assert before == ext.fingerprint("rnn", text, library)
+    write(library, {changed: "changed = True"})
+    assert (ext.fingerprint("rnn", text, library) != before) == stale
+
+
+def test_fingerprint_changes_with_the_budget(library: Path, monkeypatch):
+    text = chapter("import seq2seq.rnn")
+    before = ext.fingerprint("rnn", text, library)
+    monkeypatch.setenv("SEQ2SEQ_BUDGET", "smoke")
+    assert ext.fingerprint("rnn", text, library) != before
+
+
+@pytest.fixture
+def book(library: Path) -> Path:
+    write(library, {
+        "conf.py": 'extensions = ["myst_nb", "book_extension"]\nnb_execution_mode = "cache"\n'
+                   'exclude_patterns = ["_build", "seq2seq", "*.ipynb"]\nroot_doc = "index"\n',
+        "index.md": "# A book\n\n```{toctree}\nrnn\nattention\nclaims\n```\n",
+        "claims.md": "# Claims\n\n```{claims}\n```\n",
+        "rnn.md": chapter(f"import seq2seq.rnn\nopen('runs.txt', 'a').write('rnn ')\n{CLAIM}", "Recurrent"),
+        "attention.md": chapter("import seq2seq.attention\nopen('runs.txt', 'a').write('attention ')", "Attention"),
+        "rnn.ipynb": json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}),
+    })
+    return library
+
+
+def build(book: Path) -> list[str]:
+    """Builds the book; returns the chapters that were executed."""
+    runs = book / "runs.txt"
+    runs.unlink(missing_ok=True)
+    app = SphinxTestApp("html", srcdir=book, builddir=book / "_build", warningiserror=True)
+    try:
+        app.build()
+        assert "WARNING" not in app.warning.getvalue(), app.warning.getvalue()
+    finally:
+        app.cleanup()
+    return sorted(runs.read_text().split()) if runs.exists() else []
+
+
+def test_a_changed_module_executes_exactly_the_chapters_that_import_it(book: Path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(book))
+    assert build(book) == ["attention", "rnn"]
+    assert build(book) == []
+    write(book, {"seq2seq/kit/budget.py": "steps = 2"})
+    assert build(book) == ["rnn"]
+    page = (book / "_build/html/rnn.html").read_text("utf-8")
+    assert "depends on" not in page and "| export" not in page
+    assert 'id="claim-1"' in page and 'content="What this chapter is about' in page
+
+    # The claim is on the page of claims, linked, and is still there when the chapter comes from the cache.
+    write(book, {"rnn.md": (book / "rnn.md").read_text("utf-8") + "\nOne more sentence.\n"})
+    assert build(book) == []
+    claims = (book / "_build/html/claims.html").read_text("utf-8")
+    assert "A beats B." in claims and "3 &gt; 2" in claims and 'href="rnn.html#claim-1"' in claims
+    assert (book / "_build/html/rnn.ipynb").is_file()
+
+    # A claim that the chapter no longer makes leaves the page.
+    write(book, {"rnn.md": chapter("1", "Recurrent")})
+    build(book)
+    assert "A beats B." not in (book / "_build/html/claims.html").read_text("utf-8")
