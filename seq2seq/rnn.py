@@ -218,7 +218,7 @@ def error_by_length(written: Sequence[Sequence[str]], examples: Sequence[Example
     return rates
 
 
-def pronunciation_study(*, steps: int = 1500, lr: float = 8e-3, split: str = "test", seed: int = 0,
+def pronunciation_study(*, steps: int = 1200, lr: float = 8e-3, split: str = "test", seed: int = 0,
                         until: int | None = None, **variant) -> dict:
     """Train one variant of the context model on pronunciations and score it on a split.
 

@@ -1,4 +1,7 @@
-"""Run the book's studies (`make records`) or replay their first steps (`--check`).
+"""Run the book's studies (`make records`), or replay their first steps (`--check`).
+
+After a change of the code that changes no result, such as a new name, `--keep` keeps the rows on record whose first
+losses are what they were, instead of running them again.
 
 Studies are the `Study` objects of the chapters' modules. Without names, all of them.
 """
@@ -32,6 +35,14 @@ def record(study: Study) -> None:
         study.record(settings)
 
 
+def keep(study: Study) -> None:
+    """Keep the rows that other code made, if their first losses are what they were."""
+    on_record = [row["settings"] for row in study.rows()]
+    for settings in (settings for settings in study.missing() if settings in on_record):
+        study.keep(settings)
+        print(f"{study.name}: kept {settings}", flush=True)
+
+
 def check(study: Study) -> list[str]:
     """Replay the first steps of one run of each setting; return what is wrong."""
     problems = []
@@ -54,11 +65,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="studies; all of them if none is named")
     parser.add_argument("--check", action="store_true", help="replay the first steps instead of running")
+    parser.add_argument("--keep", action="store_true", help="keep rows of older code whose first losses are the same")
     arguments = parser.parse_args()
     chosen = studies(arguments.names)
     if not arguments.check:
         for study in chosen:
-            record(study)
+            (keep if arguments.keep else record)(study)
         return
     problems = [problem for study in chosen for problem in check(study)]
     print("\n".join(problems) or f"{len(chosen)} records agree with their replay")

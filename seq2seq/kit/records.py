@@ -65,13 +65,22 @@ class Study:
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(self.path, error) from error
 
-    def results(self, **chosen) -> list[dict]:
-        """The results on record, settings included, of the runs whose settings agree with `chosen`."""
-        found = [row["settings"] | row["result"] for row in self.rows()]
-        found = [row for row in found if all(row.get(key) == value for key, value in chosen.items())]
+    def results(self, setting: dict) -> list[dict]:
+        """What `run` returned for this setting, one dictionary per seed."""
+        found = [row["result"] for row in self.rows() if row["settings"] == setting | {"seed": row["settings"]["seed"]}]
         if not found:
-            raise RecordError(f"nothing on record for {self.name} with {chosen or 'any setting'}; run: make records")
+            raise RecordError(f"nothing on record for {self.name} {setting}; run: make records")
         return found
+
+    def mean(self, setting: dict, key: str) -> float:
+        """One result of this setting, averaged over its seeds."""
+        values = [result[key] for result in self.results(setting)]
+        return sum(values) / len(values)
+
+    def disagreement(self, key: str) -> float:
+        """Run every setting again with the first seed: the largest difference of result `key` from the record."""
+        seed = self.seeds[0]
+        return max(abs(self.run(**each, seed=seed)[key] - self.results(each)[0][key]) for each in self.settings)
 
     def missing(self) -> list[dict]:
         """The runs of the plan that are not on record, or were made by other code."""
@@ -81,7 +90,7 @@ class Study:
 
     def record(self, settings: dict) -> None:
         """Run one setting and keep the result."""
-        start = time.perf_counter()
+        source, start = source_hash(self.run), time.perf_counter()
         result = self.run(**settings)
         seconds = time.perf_counter() - start
         losses = result.pop("losses")
@@ -92,11 +101,27 @@ class Study:
             "settings": settings,
             "result": result,
             "first_losses": losses[:FIRST],
-            "provenance": provenance(source_hash(self.run), seconds),
+            "provenance": provenance(source, seconds),
         }
         plan = self.plan()
         rows = [r for r in self.rows() if r["settings"] != settings and r["settings"] in plan] + [row]
         rows.sort(key=lambda r: plan.index(r["settings"]))
+        self.write(rows)
+
+    def keep(self, settings: dict) -> None:
+        """Accept a row made by other code as it stands: for a change of the code that changes no result.
+
+        Raises RecordError if the first losses are not those on record.
+        """
+        self.replay(settings)
+        rows = self.rows()
+        for row in rows:
+            if row["settings"] == settings:
+                row["provenance"]["source"] = source_hash(self.run)
+        self.write(rows)
+
+    def write(self, rows: list[dict]) -> None:
+        """Replace the record's file, whole or not at all."""
         FOLDER.mkdir(exist_ok=True)
         scratch = self.path.with_suffix(".part")
         scratch.write_text(json.dumps({"study": self.name, "rows": rows}, indent=1) + "\n")
