@@ -1,7 +1,7 @@
 """Addresses made from the one setting in `_config.yml`, for pages of the book that are not chapters.
 
-`@repository@` in a page's source is the repository's address, `@branch@` its branch (in a release, the tag), and
-`@colab@` where Colab opens its notebooks: `@colab@/chapters/rnn.ipynb`.
+In a page's source `@repository@` is the repository's address, `@branch@` its branch (a release's tag), and `@colab@`
+where Colab opens its notebooks: `@colab@/chapters/rnn.ipynb`.
 """
 
 from __future__ import annotations
