@@ -10,7 +10,7 @@ SITE := _build/html
 export SEQ2SEQ_CLAIMS := strict
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help setup export frontend book serve test lint check unit notebooks site browser records colab-check lighthouse release clean
+.PHONY: help setup export frontend book serve test lint workflows check unit notebooks site browser records colab-check lighthouse release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -47,10 +47,13 @@ serve: ## serve the built site on http://localhost:8000
 test: lint check unit notebooks site ## every test: style, generated files, units, notebooks, the built site
 	@echo "== all tests passed"
 
-lint: $(READY)
+lint: $(READY) workflows
 	@echo "== lint"
 	$(BIN)/ruff check .
 	$(BIN)/codespell
+
+workflows: $(READY) ## check the GitHub workflows with actionlint
+	@$(BIN)/python tools/workflows.py
 
 check: $(READY) ## generated files and records are up to date
 	@echo "== generated files and records"
@@ -82,6 +85,9 @@ records: export ## run the studies that are missing or out of date (about an hou
 
 colab-check: $(READY) ## run the notebooks as on a fresh Colab runtime (needs Python 3.12)
 	$(BIN)/python tools/colab_check.py --python $(COLAB_PYTHON)
+
+release: $(READY) ## commit and tag a release: make release TAG=v0.1.0
+	@$(BIN)/python tools/release.py "$(TAG)"
 
 lighthouse: browser book ## measure the landing page and a chapter with Lighthouse
 	$(BIN)/python tools/lighthouse.py
