@@ -1,8 +1,9 @@
 """Make the built pages light: a Sphinx extension that works on the finished HTML.
 
 The theme loads 2 MB of icons and MathJax before a page can be read. Here the equations are typeset once, at build
-time, by the same MathJax; the icons become a font of the few that the book uses; and every other script waits until
-the page is there. Nothing of this needs a network, and equations show where no script runs.
+time, by the same MathJax; the icons become a font of the few that the book uses; ten style sheets become one, without
+the rules that no page needs; and every other script waits until the page is there. Nothing of this needs a network,
+and equations show where no script runs.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import html
 import json
 import os
+import posixpath
 import re
 import subprocess
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,12 @@ SCRIPT_PRELOAD = re.compile(r"<link rel=\"preload\" as=\"script\"[^>]*>\s*")
 EAGER_SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async)\b)(?=[^>]*src=)(?![^>]*documentation_options)")
 # The theme calls the button "Search" to screen readers and shows "Search Ctrl+K": what is shown is name enough.
 SEARCH_NAME = re.compile(r"(<button class=\"btn search-button-field[^>]*?) aria-label=\"Search\"")
+# A link to one of the theme's sheets, or to the bundle that an earlier build put in their place.
+STYLE_LINK = re.compile(
+    r'<link(?=[^>]*rel="stylesheet")(?![^>]*media=)[^>]*href="(?:\.\./)*_static/([^"?]*)[^"]*"'
+    r'(?:[^>]*data-sheets="([^"]*)")?[^>]*>\s*'
+)
+CSS_TOKEN = re.compile(r"""\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|url\([^)\"']*\)|[{};]|[^\"'{};u]+|u""", re.DOTALL)
 ICON_FONTS = ("fa-solid-900", "fa-regular-400", "fa-brands-400")
 
 
@@ -102,6 +111,88 @@ def shrink_icons(site: Path) -> None:
     (site / "_static/scripts/fontawesome.js").unlink(missing_ok=True)
 
 
+def statements(css: str) -> list[tuple[str, str | None]]:
+    """A style sheet's top-level statements: what stands before the braces, and what in them (None without braces)."""
+    found: list[tuple[str, str | None]] = []
+    depth, head, body = 0, "", ""
+    for token in CSS_TOKEN.findall(re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)):
+        depth += (token == "{") - (token == "}")
+        if token == "{" and depth == 1:
+            body = ""
+        elif token == "}" and depth == 0:
+            found.append((head.strip(), body))
+            head = ""
+        elif depth:
+            body += token
+        elif token == ";":
+            found.append((head.strip(), None))
+            head = ""
+        else:
+            head += token
+    return found
+
+
+def purge(css: str, words: set[str]) -> str:
+    """The style sheet without the rules for classes that no page and no script mentions."""
+    kept = ""
+    for head, body in statements(css):
+        if body is None:
+            kept += f"{head};"
+        elif head.startswith(("@media", "@supports")):
+            if inner := purge(body, words):
+                kept += f"{head}{{{inner}}}"
+        elif head.startswith("@"):
+            kept += f"{head}{{{body}}}"
+        else:
+            selectors = [part.strip() for part in re.split(r",(?![^(]*\))", head)]
+            outside = {part: re.sub(r"\(.*\)", "", part) for part in selectors}
+            needed = [part for part, text in outside.items()
+                      if "\\" in text or words.issuperset(re.findall(r"\.([A-Za-z_-][\w-]*)", text))]
+            if needed:
+                kept += f"{','.join(needed)}{{{body.strip()}}}"
+    return kept
+
+
+def read_sheet(name: str, static: Path) -> str:
+    """A style sheet with its imports in their places and its addresses relative to `_static/`."""
+    folder = posixpath.dirname(name)
+
+    def address(match: re.Match[str]) -> str:
+        target = match[1].strip("\"'")
+        local = not target.startswith(("data:", "#", "/"))
+        return f'url("{posixpath.normpath(posixpath.join(folder, target))}")' if local else match[0]
+
+    def imported(match: re.Match[str]) -> str:
+        return read_sheet(posixpath.normpath(posixpath.join(folder, match[1])), static)
+
+    text = (static / name).read_text("utf-8").lstrip("\ufeff").replace('@charset "UTF-8";', "")
+    text = re.sub(r"url\((\"[^\"]*\"|'[^']*'|[^)\"']*)\)", address, text)
+    return re.sub(r"@import (?:url\()?\"([^\"]*)\"\)?;", imported, text)
+
+
+def bundle_styles(pages: dict[Path, str], site: Path) -> None:
+    """One style sheet in place of the theme's ten, with only the rules that the book needs."""
+    static = site / "_static"
+    scripts = [path.read_text("utf-8") for path in static.rglob("*.js")]
+    words = {word for text in [*pages.values(), *scripts] for word in re.findall(r"[\w-]+", text)}
+    made: dict[str, str] = {}
+    for path, text in pages.items():
+        links = STYLE_LINK.findall(text)
+        if not links:
+            continue
+        sheets = next((names for _, names in links if names), None) or " ".join(link for link, _ in links)
+        name = f"book-{zlib.crc32(sheets.encode()):08x}.css"
+        if name not in made:
+            # Sheets are named by their path below _static/, the same on every page.
+            css = purge("".join(read_sheet(sheet, static) for sheet in sheets.split()), words)
+            (static / name).write_text(css, "utf-8")
+            made[name] = f"{zlib.crc32(css.encode()):08x}"
+        up = "../" * (len(path.relative_to(site).parts) - 1)
+        link = f'<link rel="stylesheet" href="{up}_static/{name}?v={made[name]}" data-sheets="{sheets}" />\n'
+        first = STYLE_LINK.search(text).start()
+        pages[path] = text[:first] + link + STYLE_LINK.sub("", text[first:])
+
+
 def lighten(text: str) -> str:
     """A page without the theme's icon script and MathJax, its other scripts deferred."""
     for unwanted in (MATHJAX, ICON_SCRIPT, SCRIPT_PRELOAD):
@@ -118,10 +209,11 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     before = {path: path.read_text("utf-8") for path in site.rglob("*.html")}
     after = dict(before)
     typeset(after, site)
+    shrink_icons(site)
+    bundle_styles(after, site)
     for path, text in after.items():
         if (light := lighten(text)) != before[path]:
             path.write_text(light, "utf-8")
-    shrink_icons(site)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
