@@ -74,7 +74,7 @@ def check_target(tgt_in: Tensor, memory: Memory) -> None:
 
 
 class Decoder(nn.Module):
-    """Writes a target one token at a time: p(y_t | y_0 … y_{t-1}, memory)."""
+    """Writes a target one token at a time: p(y_{t'} | y_0 … y_{t'-1}, memory)."""
 
     def init_state(self, memory: Memory) -> Any:
         """The state before the first token."""
@@ -172,9 +172,9 @@ class Embedding(nn.Embedding):
 
 
 class BagEncoder(Encoder):
-    """c = the mean of h_i = tanh(W (e(x_i) + p_i) + b): each letter is looked at by itself.
+    """c = the mean of h_t = tanh(W (e(x_t) + p_t) + b): each letter is looked at by itself.
 
-    positions: how many positions have a vector p_i of their own, which limits S; with 0 there is no p_i at all,
+    positions: how many positions have a vector p_t of their own, which limits S; with 0 there is no p_t at all,
     and the summary c does not depend on the letters' order. hidden_size is D, the width of the memory.
     """
 
