@@ -32,6 +32,12 @@ PARTS = {
 }
 
 
+WIDGETS = "@jupyter-widgets"
+
+# Where widgets look for modules and for the manager's icons: beside require-config.js, whatever page they are on.
+REQUIRE_CONFIG = 'require.config({ baseUrl: new URL(".", document.currentScript.src).href });\n'
+
+
 def tool(name: str) -> str:
     """Where `npm` or `node` is: the machine's, or the virtual environment's."""
     beside = Path(sys.executable).parent / name
@@ -77,6 +83,12 @@ def main() -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (modules / source).is_dir() else shutil.copyfile
         copy(modules / source, place)
+    widgets = out / "frontend/widgets"
+    (widgets / "require-config.js").write_text(REQUIRE_CONFIG)
+    for place in (widgets / WIDGETS, widgets / WIDGETS / "html-manager/dist"):
+        place.mkdir(parents=True, exist_ok=True)
+        for font in (modules / WIDGETS / "html-manager/dist").glob("*.woff2"):
+            shutil.copy2(font, place)
     mark.write_text(stamp())
     print(f"front-end parts are in {out}")
 

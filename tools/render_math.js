@@ -5,8 +5,9 @@ const MathJax = require("mathjax");
 async function main() {
   const pages = JSON.parse(require("fs").readFileSync(0, "utf8"));
   const math = await MathJax.init({
-    loader: { load: ["input/tex", "output/chtml", "a11y/assistive-mml"] },
-    tex: { formatError: (jax, error) => { throw error; } },
+    loader: { load: ["input/tex-full", "output/chtml", "a11y/assistive-mml"] },
+    // An equation with a mistake stops the build instead of showing in red.
+    tex: { packages: { "[-]": ["noerrors", "noundefined"] }, formatError: (jax, error) => { throw error; } },
     chtml: { fontURL: "MATH-FONTS" },
   });
   const out = pages.map((equations) => {

@@ -1,0 +1,52 @@
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+import light_pages as light
+
+INLINE = '<p><span class="math notranslate nohighlight">\\(x_1 &lt; 2\\)</span></p>'
+NUMBERED = ('<div class="math notranslate nohighlight" id="equation-a">\n<span class="eqno">(1)<a href="#equation-a">'
+            "#</a></span>\\[c = \\sum_i h_i\\]</div>")
+AMS = '<div class="amsmath math notranslate nohighlight" id="b">\n\\begin{align}\na &amp;= b\n\\end{align}</div>'
+
+
+def test_equations_are_found_in_each_of_their_forms():
+    found = [light.split_tex(match["tex"]) for match in light.EQUATION.finditer(INLINE + NUMBERED + AMS)]
+    assert found == [("x_1 < 2", False), ("c = \\sum_i h_i", True), ("\\begin{align}\na &= b\n\\end{align}", True)]
+
+
+def test_scripts_wait_but_for_the_one_that_inline_scripts_need():
+    page = ('<script src="../_static/scripts/fontawesome.js?digest=1"></script>\n<script src="a.js"></script>'
+            '<script src="_static/documentation_options.js"></script><script>let a = 1;</script>'
+            '<script defer="defer" src="../_static/../frontend/mathjax/tex-chtml.js"></script>')
+    light_page = light.lighten(page)
+    assert light_page == ('<script defer src="a.js"></script><script src="_static/documentation_options.js"></script>'
+                          "<script>let a = 1;</script>")
+    assert light.lighten(light_page) == light_page
+
+
+def test_purge_drops_only_rules_for_classes_nobody_mentions():
+    css = ('/* note */ @charset "x"; a{b:"}"} .used,.gone{c:url(data:image/svg+xml;base64,xx)} .gone{d:e} '
+           "@media (x){.gone{f:g} .used:not(.gone){h:i}} @media print{.gone{j:k}} @keyframes gone{from{l:m}}")
+    assert light.purge(css, {"used"}) == ('@charset "x";a{b:"}"}.used{c:url(data:image/svg+xml;base64,xx)}'
+                                          "@media (x){.used:not(.gone){h:i}}@keyframes gone{from{l:m}}")
+
+
+def test_style_sheets_become_one_and_a_second_time_changes_nothing(tmp_path: Path):
+    for name, text in {"a.css": "p{q:r}", "styles/b.css": '@import "../a.css"; .x{y:url("../z.png")}'}.items():
+        (tmp_path / "_static" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "_static" / name).write_text(text)
+    page = tmp_path / "chapters/c.html"
+    pages = {page: '<link rel="stylesheet" type="text/css" href="../_static/styles/b.css?v=1" />\n<p class="x">'}
+    light.bundle_styles(pages, tmp_path)
+    once = pages[page]
+    bundle = next((tmp_path / "_static").glob("book-*.css"))
+    assert bundle.read_text() == 'p{q:r}.x{y:url("z.png")}'
+    assert f'href="../_static/{bundle.name}?v=' in once and 'data-sheets="styles/b.css"' in once
+    light.bundle_styles(pages, tmp_path)
+    assert pages[page] == once
+
+
+def test_icons_in_use_are_kept():
+    css = r'.fa-rocket:before{content:"\f135"}.fa-map:before{content:"\f279"}:root{--pst-icon-bell:"\f0f3"}'
+    assert light.icon_codes(css, {"fa-rocket"}) == {0xF135, 0xF0F3}
