@@ -35,8 +35,10 @@ MATHJAX = re.compile(r"<script>window\.MathJax = .*?</script>\s*|<script[^>]*/ma
 ICON_SCRIPT = re.compile(r"<script src=\"[^\"]*fontawesome\.js[^\"]*\"></script>\s*")
 SCRIPT_PRELOAD = re.compile(r"<link rel=\"preload\" as=\"script\"[^>]*>\s*")
 EAGER_SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async)\b)(?=[^>]*src=)(?![^>]*documentation_options)")
-# The theme calls the button "Search" to screen readers and shows "Search Ctrl+K": what is shown is name enough.
-SEARCH_NAME = re.compile(r"(<button class=\"btn search-button-field[^>]*?) aria-label=\"Search\"")
+# Names for screen readers that differ from what is shown ("Search" for "Search Ctrl+K"); what is shown is name enough.
+WRONG_NAME = re.compile(
+    r'(<button class="btn search-button-field[^>]*?) aria-label="Search"|(<summary) aria-label="Toggle hidden content"'
+)
 # A link to one of the theme's sheets, or to the bundle that an earlier build put in their place.
 STYLE_LINK = re.compile(
     r'<link(?=[^>]*rel="stylesheet")(?![^>]*media=)[^>]*href="(?:\.\./)*_static/([^"?]*)[^"]*"'
@@ -197,7 +199,7 @@ def lighten(text: str) -> str:
     """A page without the theme's icon script and MathJax, its other scripts deferred."""
     for unwanted in (MATHJAX, ICON_SCRIPT, SCRIPT_PRELOAD):
         text = unwanted.sub("", text)
-    return EAGER_SCRIPT.sub("<script defer ", SEARCH_NAME.sub(r"\1", text))
+    return EAGER_SCRIPT.sub("<script defer ", WRONG_NAME.sub(r"\1\2", text))
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:
