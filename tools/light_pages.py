@@ -35,7 +35,7 @@ MATHJAX = re.compile(r"<script>window\.MathJax = .*?</script>\s*|<script[^>]*/ma
 ICON_SCRIPT = re.compile(r"<script src=\"[^\"]*fontawesome\.js[^\"]*\"></script>\s*")
 SCRIPT_PRELOAD = re.compile(r"<link rel=\"preload\" as=\"script\"[^>]*>\s*")
 EAGER_SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async)\b)(?=[^>]*src=)(?![^>]*documentation_options)")
-# Names for screen readers that differ from what is shown ("Search" for "Search Ctrl+K"); what is shown is name enough.
+# Names for screen readers that differ from what is shown, which is name enough ("Search" for "Search Ctrl+K").
 WRONG_NAME = re.compile(
     r'(<button class="btn search-button-field[^>]*?) aria-label="Search"|(<summary) aria-label="Toggle hidden content"'
 )
