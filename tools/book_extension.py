@@ -219,7 +219,7 @@ def page_context(app: Sphinx, page: str, template: str, context: dict, doctree: 
     if "body" in context:   # docutils gives the items of a bibliography a role that a list may not hold
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
         # A displayed equation scrolls where it is too wide, so the keyboard must reach it.
-        context["body"] = context["body"].replace('<div class="math notranslate', '<div tabindex="0" class="math notranslate')
+        context["body"] = context["body"].replace('<div class="math ', '<div tabindex="0" class="math ')
     if doctree and 'name="description"' not in context["metatags"]:
         description = first_paragraph(doctree) or app.config.html_title
         context["metatags"] += f'<meta name="description" content="{html.escape(description)}" />'
