@@ -40,6 +40,7 @@ __all__ = [
     "CELLS",
     "GROUPS",
     "LEARNING_RATES",
+    "PUBLISHED",
     "TRANSLATION",
     "VARIANTS",
     "RNNDecoder",
@@ -50,22 +51,14 @@ __all__ = [
     "error_by_length",
     "one_of",
     "pronunciation_study",
+    "published_model",
+    "published_study",
     "summarise",
     "transduce",
     "translation_model",
     "translation_study",
     "vocabularies",
 ]
-
-
-CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-
-
-def one_of(value: str, *choices: str) -> str:
-    """The value itself. Raises ValueError when it is none of the choices."""
-    if value not in choices:
-        raise ValueError(f"{value!r} is none of {', '.join(map(repr, choices))}")
-    return value
 
 
 def summarise(states: Tensor, padding: Tensor, how: str, bidirectional: bool) -> Tensor:
@@ -78,6 +71,16 @@ def summarise(states: Tensor, padding: Tensor, how: str, bidirectional: bool) ->
         return last_state(states, padding)
     forwards, backwards = states.chunk(2, dim=-1)                            # (B, S, D/2) each
     return torch.cat([last_state(forwards, padding), backwards[:, 0]], dim=-1)
+
+
+CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+def one_of(value: str, *choices: str) -> str:
+    """The value itself. Raises ValueError when it is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{value!r} is none of {', '.join(map(repr, choices))}")
+    return value
 
 
 class RNNEncoder(Encoder):
@@ -183,6 +186,13 @@ def context_model(src_vocab: Vocab, tgt_vocab: Vocab, width: int = 128, hidden_s
     return EncoderDecoder(encoder, RNNDecoder(len(tgt_vocab), **sizes, context=context))
 
 
+def vocabularies(examples: Sequence[Example], min_count: int = 1) -> tuple[Vocab, Vocab]:
+    """Source and target vocabularies of the symbols that occur at least min_count times."""
+    sources = Counter(symbol for e in examples for symbol in e.source)
+    targets = Counter(symbol for e in examples for target in e.targets for symbol in target)
+    return tuple(Vocab(sorted(s for s in counts if counts[s] >= min_count)) for counts in (sources, targets))
+
+
 def transduce(model: EncoderDecoder, sources: Sequence[Sequence[str]], src_vocab: Vocab, tgt_vocab: Vocab,
               max_len: int = 50, batch_size: int = 512) -> list[list[str]]:
     """Sources (sequences of symbols) -> what the model writes for each, by greedy search, in the order given."""
@@ -198,13 +208,6 @@ def transduce(model: EncoderDecoder, sources: Sequence[Sequence[str]], src_vocab
     return written
 
 
-def vocabularies(examples: Sequence[Example], min_count: int = 1) -> tuple[Vocab, Vocab]:
-    """Source and target vocabularies of the symbols that occur at least min_count times."""
-    sources = Counter(symbol for e in examples for symbol in e.source)
-    targets = Counter(symbol for e in examples for target in e.targets for symbol in target)
-    return tuple(Vocab(sorted(s for s in counts if counts[s] >= min_count)) for counts in (sources, targets))
-
-
 GROUPS = {"1–5": range(6), "6–8": range(6, 9), "9–11": range(9, 12), "12–14": range(12, 15), "15+": range(15, 100)}
 
 
@@ -216,6 +219,38 @@ def error_by_length(written: Sequence[Sequence[str]], examples: Sequence[Example
         if members:
             rates[name] = error_rates(*zip(*members, strict=True))[0]
     return rates
+
+
+def published_model() -> tuple[EncoderDecoder, Vocab, Vocab]:
+    """The published weights of g2p-en (Park and Kim, 2019) in our classes, with its letters and its phonemes."""
+    published = corpora.g2p_weights()
+    array = {name: torch.from_numpy(value) for name, value in published.arrays.items()}
+    letters, phones = Vocab(published.graphemes[3:]), Vocab(published.phonemes[4:])
+    letter_rows = [0, 1, 2, 1, *range(3, len(published.graphemes))]       # no BOS among their letters: never read
+    phone_rows = [0, 2, 3, 1, *range(4, len(published.phonemes))]
+    names = {"weight_ih_l0": "w_ih", "weight_hh_l0": "w_hh", "bias_ih_l0": "b_ih", "bias_hh_l0": "b_hh"}
+
+    encoder = RNNEncoder(len(letters), 256, 256)
+    encoder.embedding.load_state_dict({"weight": array["enc_emb"][letter_rows]})
+    encoder.forwards[0].load_state_dict({ours: array[f"enc_{theirs}"] for ours, theirs in names.items()})
+    decoder = RNNDecoder(len(phones), 256, 256, context="initial")
+    decoder.embedding.load_state_dict({"weight": array["dec_emb"][phone_rows]})
+    decoder.rnn.load_state_dict({ours: array[f"dec_{theirs}"] for ours, theirs in names.items()})
+    decoder.output.load_state_dict({"weight": array["fc_w"][phone_rows], "bias": array["fc_b"][phone_rows]})
+    return EncoderDecoder(encoder, decoder), letters, phones
+
+
+def published_study(*, seed: int = 0, until: int | None = None) -> dict:
+    """Score g2p-en's published weights on our test words, stress left out. Nothing is trained."""
+    model, letters, phones = published_model()
+    examples = corpora.pronunciations().test
+    written = transduce(model, [e.source for e in examples], letters, phones, max_len=20)
+    written = [[phone.rstrip("012") for phone in said] for said in written]
+    per, wer = error_rates(written, [e.targets for e in examples])
+    return {"losses": [], "per": per, "wer": wer, "by_length": error_by_length(written, examples)}
+
+
+PUBLISHED = Study("rnn-g2p-en", published_study, settings=({},), seeds=(0,))
 
 
 def pronunciation_study(*, steps: int = 1200, lr: float = 8e-3, split: str = "test", seed: int = 0,

@@ -1,0 +1,240 @@
+"""What must hold of the RNN encoder and decoder, whatever their weights. Sizes are coprime, so no axis can be swapped."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from seq2seq.encoder_decoder import Decoder, EncoderDecoder, Memory, greedy_search, reorder, train_step
+from seq2seq.kit.corpora import Example
+from seq2seq.rnn import (
+    CELLS,
+    GROUPS,
+    RNNDecoder,
+    RNNEncoder,
+    bleu,
+    context_model,
+    error_by_length,
+    summarise,
+    transduce,
+    vocabularies,
+)
+from seq2seq.sequences import Batch, Vocab, collate
+
+V_SRC, V_TGT, WIDTH, D = 11, 13, 3, 10
+ENCODERS = [
+    {"cell": cell, "bidirectional": both, "summary": summary, "layers": layers}
+    for cell, both, summary, layers in itertools.product(CELLS, (False, True), ("last", "mean", "max"), (1, 2))
+]
+DECODERS = [
+    {"cell": cell, "context": context, "layers": layers}
+    for cell, context, layers in itertools.product(CELLS, ("every step", "initial"), (1, 2))
+]
+
+
+def named(options: dict) -> str:
+    return "-".join(str(value) for value in options.values())
+
+
+def some_batch(seed: int = 0) -> Batch:
+    """Five pairs of different lengths, one of them with an empty source."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = [(7, 3), (0, 5), (4, 1), (2, 6), (5, 2)]
+    draw = lambda n, size: torch.randint(4, size, (n,), generator=generator).tolist()  # noqa: E731
+    return collate([(draw(s, V_SRC), draw(t, V_TGT)) for s, t in lengths])
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("options", ENCODERS, ids=named)
+def test_a_row_does_not_feel_its_neighbours(options):
+    encoder, batch = RNNEncoder(V_SRC, WIDTH, D, **options).eval(), some_batch()
+    together = encoder(batch.src, batch.src_padding)
+    for row, padding in enumerate(batch.src_padding):
+        length = int((~padding).sum())
+        alone = encoder(batch.src[row : row + 1, :length], batch.src_padding[row : row + 1, :length])
+        torch.testing.assert_close(together.states[row, :length], alone.states[0])
+        torch.testing.assert_close(together.summary[row], alone.summary[0])
+        assert (together.states[row, length:] == 0).all()
+
+
+@pytest.mark.parametrize("options", ENCODERS, ids=named)
+def test_a_row_of_padding_gives_zeros_and_no_gradient(options):
+    encoder = RNNEncoder(V_SRC, WIDTH, D, **options)
+    src = torch.tensor([[0, 0, 0], [5, 7, 2]])
+    memory = encoder(src, src == Vocab.pad)
+    assert (memory.summary[0] == 0).all() and (memory.states[0] == 0).all()
+    memory.summary[0].sum().backward()
+    assert all(p.grad is None or (p.grad == 0).all() for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_masking_equals_packing(cell, layers):
+    encoder, batch = RNNEncoder(V_SRC, WIDTH, D, layers, cell=cell, bidirectional=True), some_batch()
+    reference = CELLS[cell](WIDTH, D // 2, layers, bidirectional=True, batch_first=True)
+    reference.load_state_dict({
+        name.replace("l0", f"l{layer}") + suffix: weight
+        for suffix, readers in (("", encoder.forwards), ("_reverse", encoder.backwards))
+        for layer, reader in enumerate(readers)
+        for name, weight in reader.named_parameters()
+    })
+    lengths = (~batch.src_padding).sum(dim=1)
+    packed = pack_padded_sequence(encoder.embedding(batch.src), lengths, batch_first=True, enforce_sorted=False)
+    outputs, hidden = reference(packed)
+    states, _ = pad_packed_sequence(outputs, batch_first=True)
+    memory = encoder(batch.src, batch.src_padding)
+    torch.testing.assert_close(memory.states, states)
+    last = hidden[0] if cell == "lstm" else hidden                           # (layers * 2, B, D/2)
+    torch.testing.assert_close(memory.summary, torch.cat([last[-2], last[-1]], dim=-1))
+
+
+def test_the_encoder_of_d2l():
+    d2l = pytest.importorskip("d2l.torch")
+    ours, theirs = RNNEncoder(V_SRC, WIDTH, 7, layers=2), d2l.Seq2SeqEncoder(V_SRC, WIDTH, 7, 2)
+    theirs.embedding.load_state_dict(ours.embedding.state_dict())
+    theirs.rnn.rnn.load_state_dict({
+        name.replace("l0", f"l{layer}"): weight
+        for layer, reader in enumerate(ours.forwards) for name, weight in reader.named_parameters()
+    })
+    src = torch.randint(4, V_SRC, (5, 3))
+    outputs, state = theirs(src)
+    memory = ours(src, src == Vocab.pad)
+    torch.testing.assert_close(memory.states, outputs.transpose(0, 1))
+    torch.testing.assert_close(memory.summary, state[-1])
+
+
+@pytest.mark.parametrize("options", DECODERS, ids=named)
+def test_step_equals_forward(options):
+    decoder, batch = RNNDecoder(V_TGT, WIDTH, D, **options).eval(), some_batch()
+    memory = Memory(torch.randn(5, 8, D), batch.src_padding, torch.randn(5, D))
+    tgt_in = batch.tgt[:, :-1]
+    torch.testing.assert_close(decoder(tgt_in, memory), Decoder.forward(decoder, tgt_in, memory))
+
+
+@pytest.mark.parametrize("options", DECODERS, ids=named)
+def test_later_tokens_do_not_reach_back(options):
+    decoder = RNNDecoder(V_TGT, WIDTH, D, **options).eval()
+    memory = Memory(torch.randn(2, 3, D), torch.zeros(2, 3, dtype=torch.bool), torch.randn(2, D))
+    tokens = torch.randint(4, V_TGT, (2, 7))
+    logits = decoder(tokens, memory)
+    changed = tokens.clone()
+    changed[:, 4] = 4 + (tokens[:, 4] - 3) % (V_TGT - 4)
+    assert torch.equal(logits[:, :4], decoder(changed, memory)[:, :4])
+    assert not torch.equal(logits[:, 4:], decoder(changed, memory)[:, 4:])
+    embedded = []
+    decoder.embedding.register_forward_hook(lambda *call: embedded.append(call[-1]) or call[-1].retain_grad())
+    decoder(tokens, memory)[:, 3].sum().backward()
+    assert (embedded[0].grad[:, 4:] == 0).all() and (embedded[0].grad[:, :4] != 0).any()
+
+
+@pytest.mark.parametrize("context", ["every step", "initial"])
+def test_only_every_step_hears_the_context_again(context):
+    """From one and the same state, another context changes the next step only if it is concatenated."""
+    decoder = RNNDecoder(V_TGT, WIDTH, D, context=context).eval()
+    memory = Memory(torch.randn(1, 3, D), torch.zeros(1, 3, dtype=torch.bool), torch.randn(1, D))
+    state = decoder.init_state(memory)
+    other = decoder.step(torch.tensor([5]), state._replace(context=torch.randn(1, D)))
+    same = torch.equal(decoder.step(torch.tensor([5]), state).logits, other.logits)
+    assert same == (context == "initial")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_reordering_a_state_reorders_its_future(cell):
+    decoder = RNNDecoder(V_TGT, WIDTH, D, 2, cell=cell).eval()
+    memory = Memory(torch.randn(5, 3, D), torch.zeros(5, 3, dtype=torch.bool), torch.randn(5, D))
+    token = torch.randint(4, V_TGT, (5,))
+    logits, state, _ = decoder.step(token, decoder.init_state(memory))
+    index = torch.tensor([3, 0, 3])
+    picked = decoder.step(token[index], reorder(state, index)).logits
+    torch.testing.assert_close(picked, decoder.step(token, state).logits[index])
+
+
+@pytest.mark.parametrize("padding_at_the_end", [0, 2])
+def test_summaries_of_a_row_that_can_be_read(padding_at_the_end):
+    states = torch.tensor([[[1.0, 2.0], [-3.0, 4.0], [5.0, -1.0]] + [[0.0, 0.0]] * padding_at_the_end])
+    padding = torch.arange(3 + padding_at_the_end)[None] >= 3
+    expected = {("last", False): [5, -1], ("last", True): [5, 2], ("mean", False): [1, 5 / 3], ("max", False): [5, 4]}
+    for (how, both), value in expected.items():
+        torch.testing.assert_close(summarise(states, padding, how, both), torch.tensor([value], dtype=torch.float))
+
+
+def test_max_pooling_of_negative_states_ignores_the_zeros_of_padding():
+    states, padding = torch.tensor([[[-1.0], [0.0]]]), torch.tensor([[False, True]])
+    assert summarise(states, padding, "max", False).item() == -1.0
+
+
+@pytest.mark.parametrize("options", DECODERS, ids=named)
+def test_every_model_trains_on_the_meta_device(options):
+    encoder = RNNEncoder(V_SRC, WIDTH, D, options["layers"], 0.1, cell=options["cell"], bidirectional=True)
+    model = EncoderDecoder(encoder, RNNDecoder(V_TGT, WIDTH, D, dropout=0.1, **options)).to("meta")
+    loss = train_step(model, some_batch().to("meta"), torch.optim.Adam(model.parameters()))
+    assert loss.device.type == "meta"
+    assert all(p.grad is not None and p.grad.device.type == "meta" for p in model.parameters())
+
+
+def test_training_learns():
+    batch = some_batch()
+    model = EncoderDecoder(RNNEncoder(V_SRC, 16, 32), RNNDecoder(V_TGT, 16, 32))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    losses = [train_step(model, batch, optimizer).item() for _ in range(120)]
+    assert losses[-1] < 0.05 < losses[0]
+    found = greedy_search(model, batch.src, batch.src_padding, max_len=9)
+    gold = nn.functional.pad(batch.tgt[:, 1:], (0, found.tokens.shape[1] - batch.tgt.shape[1] + 1))
+    assert torch.equal(found.tokens, gold)
+
+
+def test_bad_input_is_told_what_is_wrong():
+    with pytest.raises(ValueError, match="even"):
+        RNNEncoder(V_SRC, WIDTH, 7, bidirectional=True)
+    with pytest.raises(ValueError, match="'gru'"):
+        RNNEncoder(V_SRC, WIDTH, D, cell="GRU")
+    with pytest.raises(ValueError, match="'mean'"):
+        RNNEncoder(V_SRC, WIDTH, D, summary="average")
+    with pytest.raises(ValueError, match="'initial'"):
+        RNNDecoder(V_TGT, WIDTH, D, context="once")
+    encoder, decoder = RNNEncoder(V_SRC, WIDTH, D), RNNDecoder(V_TGT, WIDTH, D)
+    src = torch.tensor([[4, 2]])
+    padding = src == Vocab.pad
+    with pytest.raises(ValueError, match="empty"):
+        encoder(torch.zeros(0, 3, dtype=torch.long), torch.zeros(0, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="boolean"):
+        encoder(src, padding.float())
+    with pytest.raises(ValueError, match="boolean and of the source's shape"):
+        encoder(src, padding[:, :1])
+    with pytest.raises(ValueError, match="vocabulary has 11"):
+        encoder(src + 9, padding)
+    memory = encoder(src, padding)
+    with pytest.raises(ValueError, match="one row"):
+        decoder(torch.tensor([[1, 4], [1, 4]]), memory)
+    with pytest.raises(ValueError, match="vocabulary has 13"):
+        decoder(torch.tensor([[1, 13]]), memory)
+    with pytest.raises(ValueError, match="width 20"):
+        RNNDecoder(V_TGT, WIDTH, 20)(torch.tensor([[1]]), memory)
+    with pytest.raises(ValueError, match="no summary"):
+        decoder.init_state(memory._replace(summary=None))
+
+
+def test_transduce_keeps_the_order_and_takes_empty_and_unknown_sources():
+    letters, phones = Vocab("abcdefg"), Vocab("ABCDEFGHI")
+    model = context_model(letters, phones, WIDTH, D)
+    sources = ["gabe", "", "a", "xyz", "badge", "cab"]
+    together = transduce(model, sources, letters, phones, max_len=7, batch_size=2)
+    alone = [transduce(model, [source], letters, phones, max_len=7)[0] for source in sources]
+    assert together == alone and len(together) == len(sources)
+    assert transduce(model, [], letters, phones) == []
+
+
+def test_vocabularies_and_scores():
+    examples = [Example(("a", "b"), (("X",), ("Y", "X"))), Example(("b", "c"), (("Z", "X"),))]
+    sources, targets = vocabularies(examples)
+    assert sources.symbols[4:] == ["a", "b", "c"] and targets.symbols[4:] == ["X", "Y", "Z"]
+    assert vocabularies(examples, min_count=2)[0].symbols[4:] == ["b"]
+    assert error_by_length([["Y", "X"], ["Z"]], examples) == {"1–5": 0.25}      # 1 edit, 2 + 2 reference symbols
+    assert [n for lengths in GROUPS.values() for n in lengths] == list(range(100))
+    assert bleu([["X", "Y", "Z", "W"]], [Example(("a",), (("Q",), ("X", "Y", "Z", "W")))]) == pytest.approx(100)
