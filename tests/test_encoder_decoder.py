@@ -85,6 +85,13 @@ def test_no_gradient_from_a_later_token():
     assert seen[2].grad.abs().sum() > 0 and all(vectors.grad is None for vectors in seen[3:])
 
 
+def test_a_score_depends_on_the_embeddings_of_its_window_alone():
+    model, batch = model_of(window=3), collate([([5], [])])
+    row = torch.arange(4, 12)[None]
+    model.decoder(row, model.encoder(batch.src, batch.src_padding))[:, 3].sum().backward()
+    assert model.decoder.embedding.weight.grad.abs().sum(dim=1).nonzero().flatten().tolist() == [5, 6, 7]
+
+
 def test_the_window_is_as_long_as_it_says():
     model, batch = model_of(window=3), collate([([5], [4, 5, 6, 7, 8, 9])])
     memory = model.encoder(batch.src, batch.src_padding)
