@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -197,7 +198,7 @@ def main() -> None:
                     times.append(check(path, python, base, scratch))
                 except (CheckError, CellExecutionError, CellTimeoutError, DeadKernelError) as error:
                     failures.append(path.name)
-                    print(f"  FAILED: {error}", flush=True)
+                    print("  FAILED:", re.sub(r"\x1b\[[\d;]*m", "", str(error)), flush=True)  # without colours
                 restore(python, base)
         except CheckError as error:
             sys.exit(f"colab-check: {error}")
