@@ -1,4 +1,4 @@
-"""What must hold of the RNN encoder and decoder, whatever their weights. Sizes are coprime, so no axis can be swapped."""
+"""What must hold of the RNN encoder and decoder, whatever their weights. Coprime sizes, so no axis can be swapped."""
 
 import itertools
 
@@ -149,7 +149,7 @@ def test_reordering_a_state_reorders_its_future(cell):
     decoder = RNNDecoder(V_TGT, WIDTH, D, 2, cell=cell).eval()
     memory = Memory(torch.randn(5, 3, D), torch.zeros(5, 3, dtype=torch.bool), torch.randn(5, D))
     token = torch.randint(4, V_TGT, (5,))
-    logits, state, _ = decoder.step(token, decoder.init_state(memory))
+    state = decoder.step(token, decoder.init_state(memory)).state
     index = torch.tensor([3, 0, 3])
     picked = decoder.step(token[index], reorder(state, index)).logits
     torch.testing.assert_close(picked, decoder.step(token, state).logits[index])
