@@ -206,10 +206,11 @@ class Pair(NamedTuple):
 def test_reorder_keeps_the_state_in_its_shape():
     x = torch.arange(15).view(3, 5)
     index = torch.tensor([2, 0, 0, 1])
-    state = {"pair": Pair(x, None), "list": [x, (x, x[:, 0])]}
+    state = {"pair": Pair(x, None), "list": [x, (x, x[:, 0])], "step": 3}
     picked = reorder(state, index)
     assert isinstance(picked["pair"], Pair) and picked["pair"].b is None and isinstance(picked["list"], list)
     assert torch.equal(picked["pair"].a, x[index]) and torch.equal(picked["list"][1][1], x[index, 0])
+    assert picked["step"] == 3
 
 
 def test_reordered_rows_go_on_as_they_would_have():

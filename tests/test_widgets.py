@@ -32,3 +32,7 @@ def test_bad_input_says_what():
         stepper([], label="x")
     with pytest.raises(ValueError, match="2 frames need 2 texts, not 1"):
         stepper(["a", "b"], label="x", texts=["a"])
+    for frames, label in ((["a", " "], "x"), (["<svg></svg>"], "x"), (["a"], " ")):
+        with pytest.raises(ValueError, match="a label, and words in every frame"):
+            stepper(frames, label=label)
+    assert "1. a line" in repr(stepper(["<svg></svg>"], label="x", texts=["a line"]))

@@ -58,6 +58,7 @@ def use() -> None:
 def show(figure: Figure, alt: str) -> Picture:
     """Close a figure and return it for display. alt: what the figure shows, for a reader who cannot see it."""
     if not alt.strip():
+        plt.close(figure)
         raise ValueError("a figure needs a text alternative: say what it shows")
     file = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": alt}):  # ids that differ between the figures of a page
@@ -71,13 +72,14 @@ def show(figure: Figure, alt: str) -> Picture:
 
 def loss_curve(losses: Sequence[float], floor: float | None = None, window: int = 20) -> Picture:
     """Training loss in nats against steps, averaged over `window` steps, with the predicted floor if there is one."""
-    if not losses:
+    if len(losses) == 0:
         raise ValueError("there are no losses to draw: train for at least one step")
     means = [sum(losses[max(0, i - window) : i]) / min(i, window) for i in range(1, len(losses) + 1)]
     figure, axes = plt.subplots()
     axes.plot(range(1, len(losses) + 1), losses, color=colors["grey"], alpha=0.35, marker="")
     axes.plot(range(1, len(losses) + 1), means, marker="", label=f"mean of {window} steps")
-    alt = f"Training loss falls from {losses[0]:.2f} to {means[-1]:.2f} nats per token over {len(losses):,} steps."
+    verb = "falls" if means[-1] < losses[0] else "goes"
+    alt = f"Training loss {verb} from {losses[0]:.2f} to {means[-1]:.2f} nats per token over {len(losses):,} steps."
     if floor is not None:
         axes.axhline(floor, color=colors["orange"], linestyle="--", label=f"predicted floor {floor:.2f}")
         alt += f" The predicted floor is {floor:.2f}."

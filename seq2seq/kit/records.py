@@ -65,6 +65,13 @@ class Study:
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(self.path, error) from error
 
+    def row(self, settings: dict) -> dict:
+        """The row of one run. Raises RecordError if there is none."""
+        for row in self.rows():
+            if row["settings"] == settings:
+                return row
+        raise RecordError(f"nothing on record for {self.name} {settings}; run: make records")
+
     def results(self, setting: dict) -> list[dict]:
         """What `run` returned for this setting, one dictionary per seed."""
         found = [row["result"] for row in self.rows() if row["settings"] == setting | {"seed": row["settings"]["seed"]}]
@@ -79,8 +86,8 @@ class Study:
 
     def disagreement(self, key: str) -> float:
         """Run every setting again with the first seed: the largest difference of result `key` from the record."""
-        seed = self.seeds[0]
-        return max(abs(self.run(**each, seed=seed)[key] - self.results(each)[0][key]) for each in self.settings)
+        first = [setting | {"seed": self.seeds[0]} for setting in self.settings]
+        return max(abs(self.run(**each)[key] - self.row(each)["result"][key]) for each in first)
 
     def missing(self) -> list[dict]:
         """The runs of the plan that are not on record, or were made by other code."""
@@ -129,11 +136,11 @@ class Study:
 
     def replay(self, settings: dict, tolerance: float = 1e-3) -> None:
         """Run the first steps of one run again. Raises RecordError if its losses are not those on record."""
-        [row] = [row for row in self.rows() if row["settings"] == settings]
-        losses = self.run(**settings, until=len(row["first_losses"]))["losses"]
-        pairs = list(zip(losses, row["first_losses"], strict=True))
-        if any(abs(now - then) > tolerance * abs(then) for now, then in pairs):
-            raise RecordError(f"{self.name} {settings}: the first losses are {losses}, on record {row['first_losses']}")
+        kept = self.row(settings)["first_losses"]
+        losses = self.run(**settings, until=len(kept))["losses"]
+        near = [abs(now - then) <= tolerance * abs(then) for now, then in zip(losses, kept, strict=False)]
+        if len(losses) != len(kept) or not all(near):    # a loss that is no number is near nothing
+            raise RecordError(f"{self.name} {settings}: the first losses are {losses}, on record {kept}")
 
 
 def damaged(path: Path, error: Exception) -> RecordError:
@@ -145,7 +152,9 @@ def save_weights(name: str, model: nn.Module) -> None:
     """Keep a model's weights in half precision, as seq2seq/records/NAME.safetensors."""
     FOLDER.mkdir(exist_ok=True)
     weights = {key: value.detach().cpu().half().contiguous() for key, value in model.state_dict().items()}
-    save_file(weights, FOLDER / f"{name}.safetensors")
+    scratch = FOLDER / f"{name}.part"
+    save_file(weights, scratch)
+    os.replace(scratch, FOLDER / f"{name}.safetensors")
 
 
 def load_weights(name: str) -> dict[str, Tensor]:
@@ -162,13 +171,14 @@ def source_hash(function: Callable) -> str:
 
     Comments, docstrings and the kit do not count.
     """
-    pending, code = [(function.__module__, function.__name__)], {}
+    pending, code, names_of = [(function.__module__, function.__name__)], {}, {}
     while pending:
         module, name = pending.pop()
         if (module, name) in code:
             continue
-        tree = ast.parse(inspect.getsource(importlib.import_module(module)))
-        defined, imported = top_level_names(tree)
+        if module not in names_of:
+            names_of[module] = top_level_names(ast.parse(inspect.getsource(importlib.import_module(module))))
+        defined, imported = names_of[module]
         if name in imported:
             pending.append((imported[name], name))
         elif name in defined:
@@ -202,11 +212,10 @@ def without_docstrings(tree: ast.AST) -> ast.AST:
 
 def provenance(source: str, seconds: float) -> dict:
     """Where, when and with what a run was made."""
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=FOLDER, capture_output=True, text=True)
     return {
         "command": "make records",
         "date": time.strftime("%Y-%m-%d"),
-        "commit": git.stdout.strip() or "unknown",
+        "commit": commit(),
         "source": source,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -214,6 +223,15 @@ def provenance(source: str, seconds: float) -> dict:
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 1),
     }
+
+
+def commit() -> str:
+    """The commit that is checked out, or "unknown" where there is no git."""
+    command = ["git", "-C", str(FOLDER), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
+    except OSError:
+        return "unknown"
 
 
 def processor() -> str:

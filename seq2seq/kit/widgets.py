@@ -82,6 +82,8 @@ class Stepper:
             raise ValueError(f"{len(frames)} frames need {len(frames)} texts, not {len(texts)}")
         self.frames, self.label = list(frames), label
         self.texts = list(texts) if texts is not None else [plain(frame) for frame in frames]
+        if not label.strip() or not all(text.strip() for text in self.texts):
+            raise ValueError("a stepper needs a label, and words in every frame; give texts for frames without any")
 
     def html(self) -> str:
         """The widget: controls that wait for the script, and every frame as an item of a list."""
