@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from seq2seq.kit.checkpoint import Checkpoint
 from seq2seq.kit.progress import Progress
-from seq2seq.sequences import Batch, Vocab, check_source
+from seq2seq.sequences import Batch, Vocab, check_ids, check_source, masked_mean
 
 __all__ = [
     "BagEncoder",
@@ -35,6 +35,7 @@ __all__ = [
     "greedy_search",
     "rate_at",
     "reorder",
+    "summary_of",
     "train",
     "train_step",
 ]
@@ -166,11 +167,8 @@ class Embedding(nn.Embedding):
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids (…) -> vectors (…, width). Raises ValueError on the CPU; a GPU reports it in its own, late way."""
-        if ids.device.type == "cpu" and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.num_embeddings:
-            raise ValueError(
-                f"ids run from {int(ids.min())} to {int(ids.max())}, but this vocabulary has {self.num_embeddings} "
-                "symbols; encode with the vocabulary that the model was built for"
-            )
+        if ids.numel():
+            check_ids(ids, self.num_embeddings)
         return super().forward(ids)
 
 
@@ -188,16 +186,16 @@ class BagEncoder(Encoder):
         self.hidden = nn.Linear(width, hidden_size)
 
     def forward(self, src: Tensor, src_padding: Tensor) -> Memory:
-        """src (B, S), src_padding (B, S) -> Memory: states (B, S, D), summary (B, D), zeros for a row of padding."""
+        """src, src_padding (B, S) -> Memory: states (B, S, D), summary (B, D), zeros for a row of padding."""
         check_source(src, src_padding)
         inputs = self.embedding(src)                                                        # (B, S, width)
         if self.position is not None:
-            if src.shape[1] > self.position.num_embeddings:
-                raise ValueError(f"a source of {src.shape[1]} symbols, but positions={self.position.num_embeddings}")
-            inputs = inputs + self.position(torch.arange(src.shape[1], device=src.device))  # (S, width) for each row
+            length, longest = src.shape[1], self.position.num_embeddings
+            if length > longest:
+                raise ValueError(f"a source of {length} symbols, but positions={longest}")
+            inputs = inputs + self.position(torch.arange(length, device=src.device))        # p_t, for each row
         states = torch.tanh(self.hidden(inputs)).masked_fill(src_padding[..., None], 0.0)   # (B, S, D)
-        lengths = (~src_padding).sum(dim=1, keepdim=True).clamp(min=1)                      # (B, 1)
-        return Memory(states, src_padding, states.sum(dim=1) / lengths)
+        return Memory(states, src_padding, masked_mean(states, src_padding))
 
 
 class WindowState(NamedTuple):
@@ -207,14 +205,20 @@ class WindowState(NamedTuple):
     summary: Tensor   # (B, D) c, the same at every step
 
 
+def summary_of(memory: Memory, width: int) -> Tensor:
+    """The memory's summary (B, width). Raises ValueError if there is none or it has another width."""
+    c = memory.summary
+    if c is None or c.shape[-1] != width:
+        found = "no summary" if c is None else f"a summary of width {c.shape[-1]}"
+        raise ValueError(f"the decoder needs a summary of width {width}; the memory has {found}")
+    return c
+
+
 class WindowDecoder(Decoder):
-    """Scores the next token from the last `window` tokens and the memory's summary (Bengio et al., 2003, plus c).
+    """Scores the next token from the last `window` tokens and c (B, memory_size) (Bengio et al., 2003, plus c)."""
 
-    memory_size is D, the width of the summary.
-    """
-
-    def __init__(self, vocab_size: int, width: int = 64, hidden_size: int = 256, *, memory_size: int = 128,
-                 window: int = 3):
+    def __init__(self, vocab_size: int, width: int = 64, hidden_size: int = 256, *,
+                 memory_size: int = 128, window: int = 3):
         super().__init__()
         if window < 1:
             raise ValueError(f"the decoder must see at least the last token; window={window}")
@@ -225,10 +229,7 @@ class WindowDecoder(Decoder):
 
     def init_state(self, memory: Memory) -> WindowState:
         """Nothing written yet. Raises ValueError if the memory's summary is missing or not of memory_size."""
-        c = memory.summary
-        if c is None or c.shape[-1] != self.memory_size:
-            found = "no summary" if c is None else f"a summary of width {c.shape[-1]}"
-            raise ValueError(f"the decoder needs a summary of width {self.memory_size}; the memory has {found}")
+        c = summary_of(memory, self.memory_size)
         return WindowState(c.new_full((len(c), self.window), Vocab.pad, dtype=torch.long), c)
 
     def score(self, recent: Tensor, summary: Tensor) -> Tensor:
@@ -257,11 +258,8 @@ def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def train_step(
-    model: nn.Module,
-    batch: Batch,
-    optimizer: torch.optim.Optimizer,
-    loss: Callable[[nn.Module, Batch], Tensor] = cross_entropy,
-    clip: float = 1.0,
+    model: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer,
+    loss: Callable[[nn.Module, Batch], Tensor] = cross_entropy, clip: float = 1.0,
 ) -> Tensor:
     """One gradient step -> the loss before it, a scalar. Gradients longer than `clip` are shortened to it."""
     value = loss(model, batch)
@@ -287,17 +285,9 @@ def rate_at(step: int, steps: int, warmup: int) -> float:
 
 
 def train(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    steps: int,
-    *,
-    loss: Callable[[nn.Module, Batch], Tensor] = cross_entropy,
-    lr: float = 5e-3,
-    warmup: int = 100,
-    clip: float = 1.0,
-    until: int | None = None,
-    checkpoint: str | os.PathLike | None = None,
-    label: str = "training",
+    model: nn.Module, batches: Iterable[Batch], steps: int, *,
+    loss: Callable[[nn.Module, Batch], Tensor] = cross_entropy, lr: float = 5e-3, warmup: int = 100,
+    clip: float = 1.0, until: int | None = None, checkpoint: str | os.PathLike | None = None, label: str = "training",
 ) -> History:
     """Train with Adam: the learning rate rises to `lr` over `warmup` steps, then falls in a line to zero at `steps`.
 
