@@ -39,7 +39,7 @@ __all__ = [
 
 
 class Vocab:
-    """Symbols and their numbers: padding 0, begin 1, end 2, unknown 3, then `symbols` in the order given.
+    """Symbols and their numbers: padding 0, begin 1, end 2, unknown 3, then `symbols` in order.
 
     Raises ValueError if a symbol is given twice or is one of the four special ones.
     """
@@ -58,7 +58,7 @@ class Vocab:
         return len(self.symbols)
 
     def encode(self, tokens: Iterable[str], strict: bool = False) -> list[int]:
-        """Tokens -> ids, without BOS or EOS. An unknown token becomes UNK; with `strict`, a KeyError."""
+        """Tokens -> ids, without BOS or EOS. An unknown token is UNK; with `strict`, a KeyError."""
         tokens = list(tokens)
         unknown = [token for token in tokens if token not in self.ids]
         if strict and unknown:
@@ -66,7 +66,7 @@ class Vocab:
         return [self.ids.get(token, self.unk) for token in tokens]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """Ids -> tokens, up to the first EOS and without PAD and BOS. Raises IndexError for an id ≥ V."""
+        """Ids -> tokens, up to the first EOS, without PAD and BOS. IndexError for an id not in 0 … V-1."""
         ids = [int(i) for i in ids]
         ids = ids[: ids.index(self.eos)] if self.eos in ids else ids
         if outside := [i for i in ids if not 0 <= i < len(self)]:
@@ -84,7 +84,10 @@ def pad(rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 def masked_mean(x: Tensor, padding: Tensor) -> Tensor:
-    """x (B, S, D), padding (B, S) True at padding -> (B, D), the mean over real positions; zeros for a row of none."""
+    """x (B, S, D), padding (B, S) True at padding -> (B, D), the mean over real positions.
+
+    Zeros for a row that is all padding.
+    """
     total = x.masked_fill(padding[..., None], 0.0).sum(dim=1)     # (B, D)
     return total / (~padding).sum(dim=1, keepdim=True).clamp(min=1)
 
@@ -145,19 +148,24 @@ def numericalise(
     return [(src_vocab.encode(e.source), tgt_vocab.encode(e.target)) for e in examples]
 
 
-def batches(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int) -> Iterator[Batch]:
+def batches(
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int
+) -> Iterator[Batch]:
     """One pass over the pairs, in their order."""
     for start in range(0, len(pairs), batch_size):
         yield collate(pairs[start : start + batch_size])
 
 
 def training_batches(
-    pairs: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int, seed: int = 0, pool: int = 50
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    batch_size: int,
+    seed: int = 0,
+    pool: int = 50,
 ) -> Iterator[Batch]:
-    """Batches without end, reshuffled every epoch, each of pairs of about the same length (bucketing).
+    """Batches without end, reshuffled every epoch, each of pairs of about the same length.
 
-    The shuffled pairs are taken in pools of `pool` batches, and only within a pool sorted by length: rows of a
-    batch are alike in length, and batches still differ from epoch to epoch.
+    The shuffled pairs are taken in pools of `pool` batches, and only within a pool sorted by
+    length: rows of a batch are alike in length, and batches still differ from epoch to epoch.
     """
     if not pairs:
         raise ValueError("there are no pairs to train on")
@@ -195,60 +203,69 @@ class ElmanRNN(nn.Module):
 
 
 def last_state(states: Tensor, padding: Tensor) -> Tensor:
-    """states (B, S, D), padding (B, S) -> (B, D), the state at each row's last symbol; zeros if there is none."""
-    last = ((~padding).sum(dim=1) - 1).clamp(min=0)                              # (B)
-    picked = states[torch.arange(len(states), device=states.device), last]       # (B, D)
+    """states (B, S, D), padding (B, S) -> (B, D), the state at each row's last symbol.
+
+    Zeros for a row that is all padding.
+    """
+    last = ((~padding).sum(dim=1) - 1).clamp(min=0)                            # (B)
+    picked = states[torch.arange(len(states), device=states.device), last]     # (B, D)
     return picked.masked_fill(padding.all(dim=1, keepdim=True), 0.0)
 
 
 def turned(x: Tensor, padding: Tensor) -> Tensor:
-    """x (B, S, D), padding (B, S) -> each row backwards up to its own length; padding stays on the right."""
-    position = torch.arange(x.shape[1], device=x.device)                         # (S)
-    mirrored = (~padding).sum(dim=1, keepdim=True) - 1 - position                # (B, S)
-    index = torch.where(padding, position, mirrored)                             # (B, S)
+    """x (B, S, D), padding (B, S) -> each row backwards up to its own length."""
+    position = torch.arange(x.shape[1], device=x.device)              # (S)
+    mirrored = (~padding).sum(dim=1, keepdim=True) - 1 - position     # (B, S)
+    index = torch.where(padding, position, mirrored)                  # (B, S)
     return x.gather(1, index[..., None].expand_as(x))
 
 
 def check_ids(ids: Tensor, vocab_size: int) -> None:
-    """Raises ValueError for ids outside a vocabulary; looks only on the CPU, where looking costs nothing."""
+    """Raises ValueError for ids outside a vocabulary. Looks on the CPU only, where it costs little."""
     if ids.device.type == "cpu" and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
         raise ValueError(
-            f"ids run from {int(ids.min())} to {int(ids.max())}, but this vocabulary has {vocab_size} symbols; "
+            f"ids run from {int(ids.min())} to {int(ids.max())}, "
+            f"but this vocabulary has {vocab_size} symbols; "
             "encode with the vocabulary that the model was built for"
         )
 
 
 def read_states(cell: nn.Module, x: Tensor, padding: Tensor) -> Tensor:
-    """x (B, S, width), padding (B, S) -> states (B, S, D), right at every symbol whichever the cell."""
+    """x (B, S, width), padding (B, S) -> states (B, S, D), the same at every symbol as if alone."""
     return cell(x, padding) if isinstance(cell, ElmanRNN) else cell(x)[0]
 
 
 class Reader(nn.Module):
-    """A state for each symbol of a source, from a recurrent network that reads it in one direction or both.
+    """A state for each symbol of a source, from a recurrent network that reads one way or both.
 
-    width is the embedding's, hidden_size that of a state, shared half and half if there are two directions.
+    width is the embedding's; hidden_size is D, that of a state, half from each of two directions.
     cell: "elman", the loop above, or "gru", torch.nn's.
     """
 
     def __init__(
-        self, vocab_size: int, width: int = 32, hidden_size: int = 128, *, cell: str = "gru", directions: int = 1
+        self, vocab_size: int, width: int = 32, hidden_size: int = 128, *,
+        cell: str = "gru", directions: int = 1,
     ):
         super().__init__()
         if cell not in ("elman", "gru") or directions not in (1, 2) or hidden_size % directions:
-            raise ValueError(f"cell must be 'elman' or 'gru' and directions 1 or 2, a divisor of hidden_size; "
-                             f"not {cell!r}, {directions}, {hidden_size}")
+            raise ValueError(
+                "cell must be 'elman' or 'gru' and directions 1 or 2, a divisor of hidden_size; "
+                f"not {cell!r}, {directions}, {hidden_size}"
+            )
         self.embedding = nn.Embedding(vocab_size, width)
         sizes = width, hidden_size // directions
-        make = {"elman": lambda: ElmanRNN(*sizes), "gru": lambda: nn.GRU(*sizes, batch_first=True)}[cell]
-        self.cells = nn.ModuleList(make() for _ in range(directions))
+        self.cells = nn.ModuleList(
+            ElmanRNN(*sizes) if cell == "elman" else nn.GRU(*sizes, batch_first=True)
+            for _ in range(directions)
+        )
 
     def forward(self, src: Tensor, src_padding: Tensor) -> Tensor:
-        """src (B, S) ids, src_padding (B, S) True at padding -> states (B, S, D), zeros at padding."""
+        """src (B, S) ids, src_padding (B, S) -> states (B, S, D), zeros at padding."""
         check_source(src, src_padding)
         check_ids(src, self.embedding.num_embeddings)
-        x = self.embedding(src)                                                  # (B, S, width)
-        states = read_states(self.cells[0], x, src_padding)                      # (B, S, D)
-        if len(self.cells) == 2:                                                 # D/2 from each side
+        x = self.embedding(src)                                        # (B, S, width)
+        states = read_states(self.cells[0], x, src_padding)            # (B, S, D), or D/2 of two
+        if len(self.cells) == 2:
             backwards = read_states(self.cells[1], turned(x, src_padding), src_padding)
             states = torch.cat([states, turned(backwards, src_padding)], dim=-1)
         return states.masked_fill(src_padding[..., None], 0.0)
@@ -258,7 +275,8 @@ class Classifier(nn.Module):
     """N → 1: one label for a source, read off the last state."""
 
     def __init__(
-        self, vocab_size: int, labels: int, width: int = 32, hidden_size: int = 128, *, cell: str = "gru"
+        self, vocab_size: int, labels: int, width: int = 32, hidden_size: int = 128, *,
+        cell: str = "gru",
     ):
         super().__init__()
         self.reader = Reader(vocab_size, width, hidden_size, cell=cell)
@@ -286,20 +304,24 @@ class Tagger(nn.Module):
 
 
 def token_accuracy(predicted: Tensor, gold: Tensor) -> float:
-    """predicted, gold (B, T) ids -> the share of gold's tokens that are right; PAD and EOS do not count.
+    """predicted, gold (B, T) ids -> the share of gold's tokens that are right.
 
-    Raises ValueError if the shapes differ or nothing is left to count.
+    PAD and EOS do not count. Raises ValueError if the shapes differ or nothing is left to count.
     """
     counts = (gold != Vocab.pad) & (gold != Vocab.eos)
     if predicted.shape != gold.shape or not counts.any():
         raise ValueError(
-            f"predictions of shape {tuple(predicted.shape)} cannot be scored against gold of {tuple(gold.shape)}"
+            f"predictions of shape {tuple(predicted.shape)} cannot be scored "
+            f"against gold of {tuple(gold.shape)}"
         )
     return (predicted == gold)[counts].float().mean().item()
 
 
 def edit_distance(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
-    """The fewest insertions, deletions and substitutions that turn one into the other (Levenshtein, 1966)."""
+    """The fewest insertions, deletions and substitutions that turn one into the other.
+
+    Levenshtein (1966); computed row by row as by Wagner and Fischer (1974).
+    """
     previous = list(range(len(reference) + 1))
     for i, h in enumerate(hypothesis, 1):
         current = [i]
@@ -311,20 +333,23 @@ def edit_distance(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
 
 def nearest(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[int, int]:
     """Edits to the reference that needs fewest, and that reference's length."""
-    return min((Levenshtein.distance(hypothesis, reference), len(reference)) for reference in references)
+    return min(
+        (Levenshtein.distance(hypothesis, reference), len(reference)) for reference in references
+    )
 
 
 def error_rates(
     hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> tuple[float, float]:
-    """Phoneme and word error rate (PER, WER), each item scored against the nearest of its listed references.
+    """Phoneme and word error rate (PER, WER), each item scored against its nearest reference.
 
-    PER is the number of edits over the number of reference symbols, WER the share of items with any edit.
-    Raises ValueError when the two lists differ in length or are empty.
+    PER is the number of edits over the number of reference symbols, WER the share of items with
+    any edit. Raises ValueError when the two lists differ in length or are empty.
     """
     if len(hypotheses) != len(references) or not hypotheses:
         raise ValueError(
-            f"{len(hypotheses)} hypotheses cannot be scored against {len(references)} lists of references"
+            f"{len(hypotheses)} hypotheses cannot be scored "
+            f"against {len(references)} lists of references"
         )
     scored = [nearest(h, r) for h, r in zip(hypotheses, references, strict=True)]
     edits, length = map(sum, zip(*scored, strict=True))
