@@ -9,6 +9,8 @@ READY := .venv/ready
 SITE := _build/html
 export SEQ2SEQ_CLAIMS := strict
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
+# Threads that wait without spinning: torch on busy cores is slower by several times otherwise.
+export OMP_WAIT_POLICY ?= passive
 
 .PHONY: help setup export frontend book serve test lint workflows check unit notebooks site browser records colab-check lighthouse release clean
 .DEFAULT_GOAL := help
