@@ -39,7 +39,7 @@ __all__ = [
 
 
 class Vocab:
-    """Symbols and their numbers: padding 0, begin 1, end 2, unknown 3, then `symbols` in order.
+    """Symbols and their numbers: PAD 0, BOS 1, EOS 2, UNK 3, then `symbols` in their order.
 
     Raises ValueError if a symbol is given twice or is one of the four special ones.
     """
@@ -58,7 +58,7 @@ class Vocab:
         return len(self.symbols)
 
     def encode(self, tokens: Iterable[str], strict: bool = False) -> list[int]:
-        """Tokens -> ids, without BOS or EOS. An unknown token is UNK; with `strict`, a KeyError."""
+        """Tokens -> ids, no BOS or EOS added. An unknown token is UNK, if `strict` a KeyError."""
         tokens = list(tokens)
         unknown = [token for token in tokens if token not in self.ids]
         if strict and unknown:
@@ -66,7 +66,7 @@ class Vocab:
         return [self.ids.get(token, self.unk) for token in tokens]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """Ids -> tokens, up to the first EOS, without PAD and BOS. IndexError for an id not in 0 … V-1."""
+        """Ids -> tokens up to the first EOS, no PAD or BOS. IndexError for an id outside 0 … V-1."""
         ids = [int(i) for i in ids]
         ids = ids[: ids.index(self.eos)] if self.eos in ids else ids
         if outside := [i for i in ids if not 0 <= i < len(self)]:
@@ -182,7 +182,7 @@ def training_batches(
 
 
 class ElmanRNN(nn.Module):
-    """h_t = tanh(W x_t + U h_{t-1} + b), h_0 = 0 (Elman, 1990), one position after the other."""
+    """h_t = tanh(W x_t + U h_{t-1} + b), h_0 = 0 (Elman, 1990), as a loop over positions."""
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
@@ -221,7 +221,7 @@ def turned(x: Tensor, padding: Tensor) -> Tensor:
 
 
 def check_ids(ids: Tensor, vocab_size: int) -> None:
-    """Raises ValueError for ids outside a vocabulary. Looks on the CPU only, where it costs little."""
+    """Raises ValueError for ids outside a vocabulary. Looks only on the CPU: it costs little."""
     if ids.device.type == "cpu" and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
         raise ValueError(
             f"ids run from {int(ids.min())} to {int(ids.max())}, "
@@ -231,14 +231,14 @@ def check_ids(ids: Tensor, vocab_size: int) -> None:
 
 
 def read_states(cell: nn.Module, x: Tensor, padding: Tensor) -> Tensor:
-    """x (B, S, width), padding (B, S) -> states (B, S, D), the same at every symbol as if alone."""
+    """x (B, S, width), padding (B, S) -> states (B, S, D), right at every symbol."""
     return cell(x, padding) if isinstance(cell, ElmanRNN) else cell(x)[0]
 
 
 class Reader(nn.Module):
     """A state for each symbol of a source, from a recurrent network that reads one way or both.
 
-    width is the embedding's; hidden_size is D, that of a state, half from each of two directions.
+    width is the embedding's; hidden_size is D, a state's, half from each of two directions.
     cell: "elman", the loop above, or "gru", torch.nn's.
     """
 
@@ -264,7 +264,7 @@ class Reader(nn.Module):
         check_source(src, src_padding)
         check_ids(src, self.embedding.num_embeddings)
         x = self.embedding(src)                                        # (B, S, width)
-        states = read_states(self.cells[0], x, src_padding)            # (B, S, D), or D/2 of two
+        states = read_states(self.cells[0], x, src_padding)            # (B, S, D or D/2)
         if len(self.cells) == 2:
             backwards = read_states(self.cells[1], turned(x, src_padding), src_padding)
             states = torch.cat([states, turned(backwards, src_padding)], dim=-1)
