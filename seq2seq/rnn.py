@@ -20,6 +20,7 @@ from seq2seq.encoder_decoder import (
     Step,
     check_target,
     greedy_search,
+    summary_of,
     train,
 )
 from seq2seq.kit import corpora, device, seed_everything
@@ -31,6 +32,7 @@ from seq2seq.sequences import (
     check_source,
     error_rates,
     last_state,
+    masked_mean,
     numericalise,
     training_batches,
     turned,
@@ -64,12 +66,13 @@ __all__ = [
 def summarise(states: Tensor, padding: Tensor, how: str, bidirectional: bool) -> Tensor:
     """q: states (B, S, D), zeros at padding -> c (B, D); zeros for a row that is all padding."""
     if how == "mean":
-        return states.sum(dim=1) / (~padding).sum(dim=1, keepdim=True).clamp(min=1)
+        return masked_mean(states, padding)
     if how == "max":
-        return states.masked_fill(padding[..., None], -torch.inf).amax(dim=1).masked_fill(padding[:, :1], 0.0)
+        highest = states.masked_fill(padding[..., None], -torch.inf).amax(dim=1)
+        return highest.masked_fill(padding[:, :1], 0.0)
     if not bidirectional:
         return last_state(states, padding)
-    forwards, backwards = states.chunk(2, dim=-1)                            # (B, S, D/2) each
+    forwards, backwards = states.chunk(2, dim=-1)                     # (B, S, D/2) each
     return torch.cat([last_state(forwards, padding), backwards[:, 0]], dim=-1)
 
 
@@ -86,54 +89,62 @@ def one_of(value: str, *choices: str) -> str:
 class RNNEncoder(Encoder):
     """h_t = f(x_t, h_{t-1}) and c = q(h_1 … h_S) (Cho et al., 2014, arXiv 1406.1078).
 
-    width is the embedding's; hidden_size is D, the size of a state, shared half and half by the two directions of a
-    bidirectional encoder. cell: f, one of "rnn", "gru", "lstm". summary: q, "last" (where each direction ends), or
-    pooling over the states, "mean" or "max".
+    width is the embedding's; hidden_size is D, the size of a state, shared half and half by
+    the two directions of a bidirectional encoder. cell: f, one of "rnn", "gru", "lstm".
+    summary: q, "last" (where each direction ends), or pooling, "mean" or "max".
     """
 
-    def __init__(self, vocab_size: int, width: int = 128, hidden_size: int = 256, layers: int = 1, dropout: float = 0.0,
-                 *, cell: str = "gru", bidirectional: bool = False, summary: str = "last"):
+    def __init__(self, vocab_size: int, width: int = 128, hidden_size: int = 256,
+                 layers: int = 1, dropout: float = 0.0, *, cell: str = "gru",
+                 bidirectional: bool = False, summary: str = "last"):
         super().__init__()
         if bidirectional and hidden_size % 2:
-            raise ValueError(f"two directions cannot share hidden_size={hidden_size} evenly; make it even")
+            raise ValueError(f"two directions cannot share hidden_size={hidden_size} evenly; "
+                             "make it even")
         self.summary, self.bidirectional = one_of(summary, "last", "mean", "max"), bidirectional
-        make, size = CELLS[one_of(cell, *CELLS)], hidden_size // 2 if bidirectional else hidden_size
+        make = CELLS[one_of(cell, *CELLS)]
+        size = hidden_size // 2 if bidirectional else hidden_size
         inputs = [width] + [hidden_size] * (layers - 1)
         self.embedding, self.dropout = Embedding(vocab_size, width), nn.Dropout(dropout)
-        self.forwards = nn.ModuleList(make(n, size, batch_first=True) for n in inputs)
-        self.backwards = nn.ModuleList(make(n, size, batch_first=True) for n in inputs if bidirectional)
+        self.forwards, self.backwards = (
+            nn.ModuleList(make(n, size, batch_first=True) for n in inputs if present)
+            for present in (True, bidirectional)
+        )
 
     def forward(self, src: Tensor, src_padding: Tensor) -> Memory:
-        """src (B, S) ids, src_padding (B, S) True at padding -> Memory: states (B, S, D), summary c (B, D)."""
+        """src (B, S) ids, src_padding (B, S) -> Memory: states (B, S, D), summary c (B, D)."""
         check_source(src, src_padding)
-        states = self.embedding(src)                                         # (B, S, width)
+        states = self.embedding(src)                                     # (B, S, width)
         for layer, forwards in enumerate(self.forwards):
             x = self.dropout(states)
-            states, _ = forwards(x)                                          # (B, S, D) or (B, S, D/2)
+            states, _ = forwards(x)                           # (B, S, D) or (B, S, D/2)
             if self.bidirectional:
                 backwards, _ = self.backwards[layer](turned(x, src_padding))
                 states = torch.cat([states, turned(backwards, src_padding)], dim=-1)
         states = states.masked_fill(src_padding[..., None], 0.0)             # (B, S, D)
-        return Memory(states, src_padding, summarise(states, src_padding, self.summary, self.bidirectional))
+        c = summarise(states, src_padding, self.summary, self.bidirectional)
+        return Memory(states, src_padding, c)
 
 
 class RNNState(NamedTuple):
     """What the decoder carries from step to step; every tensor is batch first."""
 
     hidden: Tensor         # (B, layers, D) s_t
-    cell: Tensor | None    # (B, layers, D) the LSTM's second state; None for the other cells
+    cell: Tensor | None  # (B, layers, D) the LSTM's second state; None for the other cells
     context: Tensor        # (B, D) c, the same at every step
 
 
 class RNNDecoder(Decoder):
     """s_t = g(y_{t-1}, c, s_{t-1}), starting from s_0 = c in every layer.
 
-    context: "every step" concatenates c to every input (Cho et al., 2014); with "initial" the decoder gets c as s_0
-    and nothing more (Sutskever et al., 2014, arXiv 1409.3215). hidden_size is D, the encoder's.
+    context: "every step" concatenates c to every input (Cho et al., 2014); with "initial" the
+    decoder gets c as s_0 and nothing more (Sutskever et al., 2014, arXiv 1409.3215).
+    hidden_size is D, the encoder's.
     """
 
-    def __init__(self, vocab_size: int, width: int = 128, hidden_size: int = 256, layers: int = 1, dropout: float = 0.0,
-                 *, cell: str = "gru", context: str = "every step"):
+    def __init__(self, vocab_size: int, width: int = 128, hidden_size: int = 256,
+                 layers: int = 1, dropout: float = 0.0, *, cell: str = "gru",
+                 context: str = "every step"):
         super().__init__()
         self.every_step = one_of(context, "every step", "initial") == "every step"
         self.layers, self.hidden_size, self.lstm = layers, hidden_size, cell == "lstm"
@@ -145,29 +156,30 @@ class RNNDecoder(Decoder):
 
     def init_state(self, memory: Memory) -> RNNState:
         """s_0 = c. Raises ValueError if the memory has no summary of width D."""
-        c = memory.summary
-        if c is None or c.shape[-1] != self.hidden_size:
-            found = "no summary" if c is None else f"one of width {c.shape[-1]}"
-            raise ValueError(f"this decoder needs a summary of width {self.hidden_size}; the memory has {found}")
-        hidden = c[:, None].expand(-1, self.layers, -1)                      # (B, layers, D)
+        c = summary_of(memory, self.hidden_size)
+        hidden = c[:, None].expand(-1, self.layers, -1)                 # (B, layers, D)
         return RNNState(hidden, torch.zeros_like(hidden) if self.lstm else None, c)
 
     def run(self, tokens: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
         """tokens (B, T) -> logits (B, T, V) and the state after the last token."""
-        x = self.dropout(self.embedding(tokens))                             # (B, T, width)
+        x = self.dropout(self.embedding(tokens))                         # (B, T, width)
         if self.every_step:
             c = state.context[:, None].expand(-1, tokens.shape[1], -1)       # (B, T, D)
-            x = torch.cat([x, c], dim=-1)                                    # (B, T, width + D)
-        hidden = state.hidden.transpose(0, 1).contiguous()                   # (layers, B, D), as torch.nn wants it
+            x = torch.cat([x, c], dim=-1)                            # (B, T, width + D)
+        hidden = state.hidden.transpose(0, 1).contiguous()  # (layers, B, D), as torch.nn wants it
         if self.lstm:
-            outputs, (hidden, cell) = self.rnn(x, (hidden, state.cell.transpose(0, 1).contiguous()))
+            cell = state.cell.transpose(0, 1).contiguous()
+            outputs, (hidden, cell) = self.rnn(x, (hidden, cell))
         else:
             outputs, hidden = self.rnn(x, hidden)                            # (B, T, D)
         cell = cell.transpose(0, 1) if self.lstm else None
-        return self.output(self.dropout(outputs)), RNNState(hidden.transpose(0, 1), cell, state.context)
+        state = RNNState(hidden.transpose(0, 1), cell, state.context)
+        return self.output(self.dropout(outputs)), state
 
     def step(self, token: Tensor, state: RNNState) -> Step:
         """token (B,) -> Step: one column of `forward`."""
+        if len(token) != len(state.context):
+            raise ValueError(f"{len(token)} tokens do not go with a state of {len(state.context)} rows")
         logits, state = self.run(token[:, None], state)
         return Step(logits.squeeze(1), state)
 
@@ -177,11 +189,13 @@ class RNNDecoder(Decoder):
         return self.run(tgt_in, self.init_state(memory))[0]
 
 
-def context_model(src_vocab: Vocab, tgt_vocab: Vocab, width: int = 128, hidden_size: int = 256, layers: int = 1,
-                  dropout: float = 0.0, *, cell: str = "gru", bidirectional: bool = True, summary: str = "last",
+def context_model(src_vocab: Vocab, tgt_vocab: Vocab, width: int = 128, hidden_size: int = 256,
+                  layers: int = 1, dropout: float = 0.0, *, cell: str = "gru",
+                  bidirectional: bool = True, summary: str = "last",
                   context: str = "every step") -> EncoderDecoder:
     """An RNN encoder and decoder of the same cell and sizes, for these vocabularies."""
-    sizes = {"width": width, "hidden_size": hidden_size, "layers": layers, "dropout": dropout, "cell": cell}
+    sizes = {"width": width, "hidden_size": hidden_size, "layers": layers, "dropout": dropout,
+             "cell": cell}
     encoder = RNNEncoder(len(src_vocab), **sizes, bidirectional=bidirectional, summary=summary)
     return EncoderDecoder(encoder, RNNDecoder(len(tgt_vocab), **sizes, context=context))
 
@@ -197,7 +211,7 @@ def transduce(model: EncoderDecoder, sources: Sequence[Sequence[str]], src_vocab
               max_len: int = 50, batch_size: int = 512) -> list[list[str]]:
     """Sources (sequences of symbols) -> what the model writes for each, by greedy search, in the order given."""
     device = next(model.parameters()).device
-    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))       # alike in length, so little padding
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))  # alike in length, so little padding
     written = [None] * len(sources)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
@@ -208,7 +222,8 @@ def transduce(model: EncoderDecoder, sources: Sequence[Sequence[str]], src_vocab
     return written
 
 
-GROUPS = {"1–5": range(6), "6–8": range(6, 9), "9–11": range(9, 12), "12–14": range(12, 15), "15+": range(15, 100)}
+GROUPS = {"1–5": range(6), "6–8": range(6, 9), "9–11": range(9, 12), "12–14": range(12, 15),
+          "15+": range(15, 100)}
 
 
 def error_by_length(written: Sequence[Sequence[str]], examples: Sequence[Example]) -> dict[str, float]:
@@ -226,7 +241,7 @@ def published_model() -> tuple[EncoderDecoder, Vocab, Vocab]:
     published = corpora.g2p_weights()
     array = {name: torch.from_numpy(value) for name, value in published.arrays.items()}
     letters, phones = Vocab(published.graphemes[3:]), Vocab(published.phonemes[4:])
-    letter_rows = [0, 1, 2, 1, *range(3, len(published.graphemes))]       # no BOS among their letters: never read
+    letter_rows = [0, 1, 2, 1, *range(3, len(published.graphemes))]  # no BOS among their letters: never read
     phone_rows = [0, 2, 3, 1, *range(4, len(published.phonemes))]
     names = {"weight_ih_l0": "w_ih", "weight_hh_l0": "w_hh", "bias_ih_l0": "b_ih", "bias_hh_l0": "b_hh"}
 

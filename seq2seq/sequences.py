@@ -344,13 +344,16 @@ def error_rates(
     """Phoneme and word error rate (PER, WER), each item scored against its nearest reference.
 
     PER is the number of edits over the number of reference symbols, WER the share of items with
-    any edit. Raises ValueError when the two lists differ in length or are empty.
+    any edit. Raises ValueError when the two lists differ in length or are empty, or an item has
+    no reference.
     """
     if len(hypotheses) != len(references) or not hypotheses:
         raise ValueError(
             f"{len(hypotheses)} hypotheses cannot be scored "
             f"against {len(references)} lists of references"
         )
+    if not all(any(listed) for listed in references):
+        raise ValueError("an item has no reference, or only empty ones; nothing can be scored against it")
     scored = [nearest(h, r) for h, r in zip(hypotheses, references, strict=True)]
     edits, length = map(sum, zip(*scored, strict=True))
     return edits / length, sum(edit > 0 for edit, _ in scored) / len(scored)

@@ -238,3 +238,10 @@ def test_vocabularies_and_scores():
     assert error_by_length([["Y", "X"], ["Z"]], examples) == {"1–5": 0.25}      # 1 edit, 2 + 2 reference symbols
     assert [n for lengths in GROUPS.values() for n in lengths] == list(range(100))
     assert bleu([["X", "Y", "Z", "W"]], [Example(("a",), (("Q",), ("X", "Y", "Z", "W")))]) == pytest.approx(100)
+
+
+def test_a_step_with_another_number_of_rows_is_refused():
+    decoder = RNNDecoder(V_TGT, WIDTH, D)
+    memory = Memory(torch.randn(3, 5, D), torch.zeros(3, 5, dtype=torch.bool), torch.randn(3, D))
+    with pytest.raises(ValueError, match="2 tokens"):
+        decoder.step(torch.tensor([1, 1]), decoder.init_state(memory))
