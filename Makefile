@@ -9,8 +9,8 @@ READY := .venv/ready
 SITE := _build/html
 export SEQ2SEQ_CLAIMS := strict
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
-# Threads that wait without spinning: torch on busy cores is slower by several times otherwise.
-export OMP_WAIT_POLICY ?= passive
+# Threads that soon stop spinning when they wait: on busy cores torch is several times slower otherwise.
+export GOMP_SPINCOUNT ?= 3000
 
 .PHONY: help setup export frontend book serve test lint workflows check unit notebooks site browser records colab-check lighthouse release clean
 .DEFAULT_GOAL := help

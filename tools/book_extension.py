@@ -111,7 +111,9 @@ def add_fingerprint(app: Sphinx, docname: str, content: list[str]) -> None:
 def outdated(app: Sphinx, env: BuildEnvironment, added: set, changed: set, removed: set) -> list[str]:
     """Chapters that something else than their own source has made out of date."""
     known = {doc: mark for doc, mark in env.book_fingerprints.items() if doc in env.found_docs}
-    return [doc for doc, mark in known.items() if chapter_fingerprint(env, doc) != mark]
+    stale = [doc for doc, mark in known.items() if chapter_fingerprint(env, doc) != mark]
+    env.book_changed = bool(added or changed or removed or stale)
+    return stale
 
 
 # ---- claims ---------------------------------------------------------------------------------------------------------
@@ -124,7 +126,6 @@ class ClaimsDirective(SphinxDirective):
     """`{claims}`: a table of every claim of this build, with what was measured."""
 
     def run(self) -> list[nodes.Node]:
-        self.env.book_claims_pages.add(self.env.docname)
         return [ClaimsNode()]
 
 
@@ -194,11 +195,9 @@ def fill_claims(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         node.replace_self(claims_table(app, docname))
 
 
-def claims_pages(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    """The pages that show claims are written anew whenever the claims have changed."""
-    seen = json.dumps(env.book_claims, sort_keys=True)
-    changed, env.book_claims_written = seen != env.book_claims_written, seen
-    return sorted(env.book_claims_pages) if changed else []
+def linked_pages(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """After any change all pages are written: they show each other's claims and link to each other's citations."""
+    return sorted(env.found_docs) if env.book_changed else []
 
 
 # ---- pages ----------------------------------------------------------------------------------------------------------
@@ -248,8 +247,7 @@ def ship_notebooks(app: Sphinx, exception: Exception | None) -> None:
 # ---- environment ----------------------------------------------------------------------------------------------------
 
 def prepare(app: Sphinx) -> None:
-    for name, empty in {"book_fingerprints": {}, "book_claims": {}, "book_claims_pages": set(),
-                        "book_claims_written": ""}.items():
+    for name, empty in {"book_fingerprints": {}, "book_claims": {}, "book_changed": True}.items():
         if not hasattr(app.env, name):
             setattr(app.env, name, empty)
 
@@ -257,7 +255,6 @@ def prepare(app: Sphinx) -> None:
 def purge(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
     env.book_fingerprints.pop(docname, None)
     env.book_claims.pop(docname, None)
-    env.book_claims_pages.discard(docname)
 
 
 def merge(app: Sphinx, env: BuildEnvironment, docnames: set[str], other: Any) -> None:
@@ -265,7 +262,6 @@ def merge(app: Sphinx, env: BuildEnvironment, docnames: set[str], other: Any) ->
         for name in ("book_fingerprints", "book_claims"):
             if docname in getattr(other, name):
                 getattr(env, name)[docname] = getattr(other, name)[docname]
-    env.book_claims_pages |= other.book_claims_pages & docnames
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -277,7 +273,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-merge-info", merge)
     app.connect("source-read", add_fingerprint)
     app.connect("doctree-read", read_page)
-    app.connect("env-updated", claims_pages)
+    app.connect("env-updated", linked_pages)
     app.connect("doctree-resolved", fill_claims)
     app.connect("html-page-context", page_context, priority=900)
     app.connect("build-finished", ship_notebooks)
