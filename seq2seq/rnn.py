@@ -64,7 +64,7 @@ __all__ = [
 
 
 def summarise(states: Tensor, padding: Tensor, how: str, bidirectional: bool) -> Tensor:
-    """q: states (B, S, D), zeros at padding -> c (B, D); zeros for a row that is all padding."""
+    """q: states (B, S, D), zeros at padding -> c (B, D); zeros if all is padding."""
     if how == "mean":
         return masked_mean(states, padding)
     if how == "max":
@@ -99,7 +99,7 @@ class RNNEncoder(Encoder):
                  bidirectional: bool = False, summary: str = "last"):
         super().__init__()
         if bidirectional and hidden_size % 2:
-            raise ValueError(f"two directions cannot share hidden_size={hidden_size} evenly; "
+            raise ValueError(f"two directions cannot share hidden_size={hidden_size}; "
                              "make it even")
         self.summary, self.bidirectional = one_of(summary, "last", "mean", "max"), bidirectional
         make = CELLS[one_of(cell, *CELLS)]
@@ -166,7 +166,7 @@ class RNNDecoder(Decoder):
         if self.every_step:
             c = state.context[:, None].expand(-1, tokens.shape[1], -1)       # (B, T, D)
             x = torch.cat([x, c], dim=-1)                            # (B, T, width + D)
-        hidden = state.hidden.transpose(0, 1).contiguous()  # (layers, B, D), as torch.nn wants it
+        hidden = state.hidden.transpose(0, 1).contiguous()   # (layers, B, D) for torch.nn
         if self.lstm:
             cell = state.cell.transpose(0, 1).contiguous()
             outputs, (hidden, cell) = self.rnn(x, (hidden, cell))
@@ -179,7 +179,7 @@ class RNNDecoder(Decoder):
     def step(self, token: Tensor, state: RNNState) -> Step:
         """token (B,) -> Step: one column of `forward`."""
         if len(token) != len(state.context):
-            raise ValueError(f"{len(token)} tokens do not go with a state of {len(state.context)} rows")
+            raise ValueError(f"{len(token)} tokens for a state of {len(state.context)} rows")
         logits, state = self.run(token[:, None], state)
         return Step(logits.squeeze(1), state)
 
@@ -189,87 +189,160 @@ class RNNDecoder(Decoder):
         return self.run(tgt_in, self.init_state(memory))[0]
 
 
-def context_model(src_vocab: Vocab, tgt_vocab: Vocab, width: int = 128, hidden_size: int = 256,
-                  layers: int = 1, dropout: float = 0.0, *, cell: str = "gru",
-                  bidirectional: bool = True, summary: str = "last",
-                  context: str = "every step") -> EncoderDecoder:
+def context_model(
+    src_vocab: Vocab,
+    tgt_vocab: Vocab,
+    width: int = 128,
+    hidden_size: int = 256,
+    layers: int = 1,
+    dropout: float = 0.0,
+    *,
+    cell: str = "gru",
+    bidirectional: bool = True,
+    summary: str = "last",
+    context: str = "every step",
+) -> EncoderDecoder:
     """An RNN encoder and decoder of the same cell and sizes, for these vocabularies."""
-    sizes = {"width": width, "hidden_size": hidden_size, "layers": layers, "dropout": dropout,
-             "cell": cell}
-    encoder = RNNEncoder(len(src_vocab), **sizes, bidirectional=bidirectional, summary=summary)
+    sizes = {
+        "width": width,
+        "hidden_size": hidden_size,
+        "layers": layers,
+        "dropout": dropout,
+        "cell": cell,
+    }
+    encoder = RNNEncoder(
+        len(src_vocab), **sizes, bidirectional=bidirectional, summary=summary
+    )
     return EncoderDecoder(encoder, RNNDecoder(len(tgt_vocab), **sizes, context=context))
 
 
 def vocabularies(examples: Sequence[Example], min_count: int = 1) -> tuple[Vocab, Vocab]:
-    """Source and target vocabularies of the symbols that occur at least min_count times."""
+    """Source and target vocabularies of the symbols seen at least min_count times."""
     sources = Counter(symbol for e in examples for symbol in e.source)
     targets = Counter(symbol for e in examples for target in e.targets for symbol in target)
-    return tuple(Vocab(sorted(s for s in counts if counts[s] >= min_count)) for counts in (sources, targets))
+    return tuple(
+        Vocab(sorted(s for s in counts if counts[s] >= min_count))
+        for counts in (sources, targets)
+    )
 
 
-def transduce(model: EncoderDecoder, sources: Sequence[Sequence[str]], src_vocab: Vocab, tgt_vocab: Vocab,
-              max_len: int = 50, batch_size: int = 512) -> list[list[str]]:
-    """Sources (sequences of symbols) -> what the model writes for each, by greedy search, in the order given."""
+def transduce(
+    model: EncoderDecoder,
+    sources: Sequence[Sequence[str]],
+    src_vocab: Vocab,
+    tgt_vocab: Vocab,
+    max_len: int = 50,
+    batch_size: int = 512,
+) -> list[list[str]]:
+    """Sources -> what the model writes for each by greedy search, in the order given."""
     device = next(model.parameters()).device
-    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))  # alike in length, so little padding
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))  # little padding
     written = [None] * len(sources)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         [batch] = batches([(src_vocab.encode(sources[i]), []) for i in rows], batch_size)
-        found = greedy_search(model, batch.src.to(device), batch.src_padding.to(device), max_len)
+        found = greedy_search(
+            model, batch.src.to(device), batch.src_padding.to(device), max_len
+        )
         for i, ids in zip(rows, found.tokens.tolist(), strict=True):
             written[i] = tgt_vocab.decode(ids)
     return written
 
 
-GROUPS = {"1–5": range(6), "6–8": range(6, 9), "9–11": range(9, 12), "12–14": range(12, 15),
-          "15+": range(15, 100)}
+GROUPS = {
+    "1–5": range(6),
+    "6–8": range(6, 9),
+    "9–11": range(9, 12),
+    "12–14": range(12, 15),
+    "15+": range(15, 100),
+}
 
 
-def error_by_length(written: Sequence[Sequence[str]], examples: Sequence[Example]) -> dict[str, float]:
-    """PER of the examples in each group of source lengths; groups without an example are left out."""
+def error_by_length(
+    written: Sequence[Sequence[str]], examples: Sequence[Example]
+) -> dict[str, float]:
+    """PER of the examples in each group of source lengths; groups without an example are
+    left out.
+    """
     rates = {}
     for name, lengths in GROUPS.items():
-        members = [(w, e.targets) for w, e in zip(written, examples, strict=True) if len(e.source) in lengths]
+        members = [
+            (w, e.targets)
+            for w, e in zip(written, examples, strict=True)
+            if len(e.source) in lengths
+        ]
         if members:
             rates[name] = error_rates(*zip(*members, strict=True))[0]
     return rates
 
 
 def published_model() -> tuple[EncoderDecoder, Vocab, Vocab]:
-    """The published weights of g2p-en (Park and Kim, 2019) in our classes, with its letters and its phonemes."""
+    """The published weights of g2p-en (Park and Kim, 2019) in our classes, with its
+    letters and its phonemes.
+    """
     published = corpora.g2p_weights()
     array = {name: torch.from_numpy(value) for name, value in published.arrays.items()}
     letters, phones = Vocab(published.graphemes[3:]), Vocab(published.phonemes[4:])
-    letter_rows = [0, 1, 2, 1, *range(3, len(published.graphemes))]  # no BOS among their letters: never read
+    letter_rows = [
+        0,
+        1,
+        2,
+        1,
+        *range(3, len(published.graphemes)),
+    ]  # no BOS among their letters: never read
     phone_rows = [0, 2, 3, 1, *range(4, len(published.phonemes))]
-    names = {"weight_ih_l0": "w_ih", "weight_hh_l0": "w_hh", "bias_ih_l0": "b_ih", "bias_hh_l0": "b_hh"}
+    names = {
+        "weight_ih_l0": "w_ih",
+        "weight_hh_l0": "w_hh",
+        "bias_ih_l0": "b_ih",
+        "bias_hh_l0": "b_hh",
+    }
 
     encoder = RNNEncoder(len(letters), 256, 256)
     encoder.embedding.load_state_dict({"weight": array["enc_emb"][letter_rows]})
-    encoder.forwards[0].load_state_dict({ours: array[f"enc_{theirs}"] for ours, theirs in names.items()})
+    encoder.forwards[0].load_state_dict(
+        {ours: array[f"enc_{theirs}"] for ours, theirs in names.items()}
+    )
     decoder = RNNDecoder(len(phones), 256, 256, context="initial")
     decoder.embedding.load_state_dict({"weight": array["dec_emb"][phone_rows]})
-    decoder.rnn.load_state_dict({ours: array[f"dec_{theirs}"] for ours, theirs in names.items()})
-    decoder.output.load_state_dict({"weight": array["fc_w"][phone_rows], "bias": array["fc_b"][phone_rows]})
+    decoder.rnn.load_state_dict(
+        {ours: array[f"dec_{theirs}"] for ours, theirs in names.items()}
+    )
+    decoder.output.load_state_dict(
+        {"weight": array["fc_w"][phone_rows], "bias": array["fc_b"][phone_rows]}
+    )
     return EncoderDecoder(encoder, decoder), letters, phones
 
 
 def published_study(*, seed: int = 0, until: int | None = None) -> dict:
-    """Score g2p-en's published weights on our test words, stress left out. Nothing is trained."""
+    """Score g2p-en's published weights on our test words, stress left out. Nothing is
+    trained.
+    """
     model, letters, phones = published_model()
     examples = corpora.pronunciations().test
     written = transduce(model, [e.source for e in examples], letters, phones, max_len=20)
     written = [[phone.rstrip("012") for phone in said] for said in written]
     per, wer = error_rates(written, [e.targets for e in examples])
-    return {"losses": [], "per": per, "wer": wer, "by_length": error_by_length(written, examples)}
+    return {
+        "losses": [],
+        "per": per,
+        "wer": wer,
+        "by_length": error_by_length(written, examples),
+    }
 
 
 PUBLISHED = Study("rnn-g2p-en", published_study, settings=({},), seeds=(0,))
 
 
-def pronunciation_study(*, steps: int = 1200, lr: float = 8e-3, split: str = "test", seed: int = 0,
-                        until: int | None = None, **variant) -> dict:
+def pronunciation_study(
+    *,
+    steps: int = 1200,
+    lr: float = 8e-3,
+    split: str = "test",
+    seed: int = 0,
+    until: int | None = None,
+    **variant,
+) -> dict:
     """Train one variant of the context model on pronunciations and score it on a split.
 
     until: stop after that many steps and return the losses alone.
@@ -285,28 +358,47 @@ def pronunciation_study(*, steps: int = 1200, lr: float = 8e-3, split: str = "te
     examples = getattr(words, split)
     written = transduce(model, [e.source for e in examples], letters, phones, max_len=30)
     per, wer = error_rates(written, [e.targets for e in examples])
-    return {"losses": history.losses, "per": per, "wer": wer, "by_length": error_by_length(written, examples)}
+    return {
+        "losses": history.losses,
+        "per": per,
+        "wer": wer,
+        "by_length": error_by_length(written, examples),
+    }
 
 
-VARIANTS = Study("rnn-variants", pronunciation_study, settings=(
-    {},
-    {"context": "initial"},
-    {"bidirectional": False},
-    {"bidirectional": False, "context": "initial"},
-    {"summary": "mean"},
-    {"cell": "lstm"},
-    {"cell": "rnn", "lr": 3e-3},
-))
+VARIANTS = Study(
+    "rnn-variants",
+    pronunciation_study,
+    settings=(
+        {},
+        {"context": "initial"},
+        {"bidirectional": False},
+        {"bidirectional": False, "context": "initial"},
+        {"summary": "mean"},
+        {"cell": "lstm"},
+        {"cell": "rnn", "lr": 3e-3},
+    ),
+)
 
-LEARNING_RATES = Study("rnn-learning-rates", pronunciation_study, seeds=(0,), settings=tuple(
-    {"cell": cell, "lr": lr, "steps": 500, "split": "validation"} for cell in CELLS for lr in (1e-3, 3e-3, 8e-3)
-))
+LEARNING_RATES = Study(
+    "rnn-learning-rates",
+    pronunciation_study,
+    seeds=(0,),
+    settings=tuple(
+        {"cell": cell, "lr": lr, "steps": 500, "split": "validation"}
+        for cell in CELLS
+        for lr in (1e-3, 3e-3, 8e-3)
+    ),
+)
 
 
 def bleu(written: Sequence[Sequence[str]], examples: Sequence[Example]) -> float:
     """Corpus BLEU of tokens as they are, each against all its listed translations."""
     most = max(len(e.targets) for e in examples)
-    references = [[" ".join(e.targets[k]) if k < len(e.targets) else None for e in examples] for k in range(most)]
+    references = [
+        [" ".join(e.targets[k]) if k < len(e.targets) else None for e in examples]
+        for k in range(most)
+    ]
     hypotheses = [" ".join(tokens) for tokens in written]
     return sacrebleu.corpus_bleu(hypotheses, references, tokenize="none", force=True).score
 
@@ -316,8 +408,10 @@ def translation_model(english: Vocab, french: Vocab) -> EncoderDecoder:
     return context_model(english, french, width=96, dropout=0.3)
 
 
-def translation_study(*, steps: int = 2000, seed: int = 0, until: int | None = None) -> dict:
-    """Train the context model on interface messages, English to French, and score it by BLEU."""
+def translation_study(
+    *, steps: int = 2000, seed: int = 0, until: int | None = None
+) -> dict:
+    """Train the context model on interface messages, English to French, score by BLEU."""
     messages = corpora.messages("fr", max_words=12)
     english, french = vocabularies(messages.train, min_count=2)
     seed_everything(seed)
@@ -326,7 +420,9 @@ def translation_study(*, steps: int = 2000, seed: int = 0, until: int | None = N
     history = train(model, training_batches(pairs, 64, seed), steps, lr=3e-3, until=until)
     if until is not None:
         return {"losses": history.losses}
-    written = transduce(model, [e.source for e in messages.test], english, french, max_len=30)
+    written = transduce(
+        model, [e.source for e in messages.test], english, french, max_len=30
+    )
     kept = {"weights": model} if seed == 0 else {}
     return {"losses": history.losses, "bleu": bleu(written, messages.test), **kept}
 
