@@ -34,6 +34,7 @@ EQUATION = re.compile(
 MATHJAX = re.compile(r"<script>window\.MathJax = .*?</script>\s*|<script[^>]*/mathjax/[^>]*></script>\s*")
 ICON_SCRIPT = re.compile(r"<script src=\"[^\"]*fontawesome\.js[^\"]*\"></script>\s*")
 SCRIPT_PRELOAD = re.compile(r"<link rel=\"preload\" as=\"script\"[^>]*>\s*")
+OPTIONS_SCRIPT = re.compile(r"<script src=\"[^\"]*documentation_options\.js[^\"]*\"></script>")
 EAGER_SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async)\b)(?=[^>]*src=)(?![^>]*documentation_options)")
 # Names for screen readers that differ from what is shown, which is name enough ("Search" for "Search Ctrl+K").
 WRONG_NAME = re.compile(
@@ -213,8 +214,10 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     typeset(after, site)
     shrink_icons(site)
     bundle_styles(after, site)
+    # A few constants that the page's own inline scripts need: in the page, they cost no request.
+    options = f"<script>{(site / '_static/documentation_options.js').read_text('utf-8')}</script>"
     for path, text in after.items():
-        if (light := lighten(text)) != before[path]:
+        if (light := OPTIONS_SCRIPT.sub(lambda _: options, lighten(text))) != before[path]:
             path.write_text(light, "utf-8")
 
 
