@@ -34,6 +34,7 @@ EQUATION = re.compile(
 MATHJAX = re.compile(r"<script>window\.MathJax = .*?</script>\s*|<script[^>]*/mathjax/[^>]*></script>\s*")
 ICON_SCRIPT = re.compile(r"<script src=\"[^\"]*fontawesome\.js[^\"]*\"></script>\s*")
 SCRIPT_PRELOAD = re.compile(r"<link rel=\"preload\" as=\"script\"[^>]*>\s*")
+FONT = "frontend/fonts/source-serif-4-latin-wght-normal.woff2"
 OPTIONS_SCRIPT = re.compile(r"<script src=\"[^\"]*documentation_options\.js[^\"]*\"></script>")
 EAGER_SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async)\b)(?=[^>]*src=)(?![^>]*documentation_options)")
 # Names for screen readers that differ from what is shown, which is name enough ("Search" for "Search Ctrl+K").
@@ -203,6 +204,13 @@ def lighten(text: str) -> str:
     return EAGER_SCRIPT.sub("<script defer ", WRONG_NAME.sub(r"\1\2", text))
 
 
+def early_font(text: str, up: str) -> str:
+    """Ask for the text's font first, so that it is there for the first paint; not from a file, where that is an error."""
+    ask = ('<script>if (location.protocol !== "file:") document.head.append(Object.assign(document.createElement("link"), '
+           f'{{rel: "preload", as: "font", type: "font/woff2", crossOrigin: "", href: "{up}{FONT}"}}));</script>')
+    return text if FONT in text else text.replace("<head>", f"<head>\n  {ask}", 1)
+
+
 def finish(app: Sphinx, exception: Exception | None) -> None:
     if exception or app.builder.format != "html":
         return
@@ -217,7 +225,9 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     # A few constants that the page's own inline scripts need: in the page, they cost no request.
     options = f"<script>{(site / '_static/documentation_options.js').read_text('utf-8')}</script>"
     for path, text in after.items():
-        if (light := OPTIONS_SCRIPT.sub(lambda _: options, lighten(text))) != before[path]:
+        up = "../" * (len(path.relative_to(site).parts) - 1)
+        light = early_font(OPTIONS_SCRIPT.sub(lambda _: options, lighten(text)), up)
+        if light != before[path]:
             path.write_text(light, "utf-8")
 
 
