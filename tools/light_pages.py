@@ -205,8 +205,9 @@ def lighten(text: str) -> str:
 
 
 def early_font(text: str, up: str) -> str:
-    """Ask for the text's font first, so that it is there for the first paint; not from a file, where that is an error."""
-    ask = ('<script>if (location.protocol !== "file:") document.head.append(Object.assign(document.createElement("link"), '
+    """Ask for the text's font first, so that it is there for the first paint; from a file that would be an error."""
+    ask = ('<script>if (location.protocol !== "file:") document.head.append(Object.assign('
+           'document.createElement("link"), '
            f'{{rel: "preload", as: "font", type: "font/woff2", crossOrigin: "", href: "{up}{FONT}"}}));</script>')
     return text if FONT in text else text.replace("<head>", f"<head>\n  {ask}", 1)
 
