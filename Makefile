@@ -12,7 +12,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # Threads that soon stop spinning when they wait: on busy cores torch is several times slower otherwise.
 export GOMP_SPINCOUNT ?= 3000
 
-.PHONY: help setup export frontend book serve test lint workflows check unit notebooks site browser records colab-check lighthouse release clean
+.PHONY: help setup export frontend book serve test lint words workflows check unit notebooks site browser records colab-check lighthouse release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -73,6 +73,9 @@ notebooks: $(READY) ## run every notebook through nbval at the smoke budget
 site: browser book ## test the built site in Chromium
 	@echo "== the built site"
 	$(BIN)/python -m pytest tests/site
+
+words: $(READY) ## words on each page of the built site; fails where a chapter is too long
+	@$(BIN)/python tools/words.py
 
 browser: ## Chromium, for the tests of the site
 	@if command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || \
