@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from rapidfuzz.distance import Levenshtein
 from torch import Tensor, nn
 
 from seq2seq.kit.corpora import Example
@@ -18,23 +17,16 @@ __all__ = [
     "Classifier",
     "ElmanRNN",
     "Reader",
-    "Tagger",
     "Vocab",
     "batches",
     "check_ids",
     "check_source",
     "collate",
-    "edit_distance",
-    "error_rates",
     "last_state",
     "masked_mean",
-    "nearest",
     "numericalise",
     "pad",
-    "read_states",
-    "token_accuracy",
     "training_batches",
-    "turned",
 ]
 
 
@@ -212,14 +204,6 @@ def last_state(states: Tensor, padding: Tensor) -> Tensor:
     return picked.masked_fill(padding.all(dim=1, keepdim=True), 0.0)
 
 
-def turned(x: Tensor, padding: Tensor) -> Tensor:
-    """x (B, S, D), padding (B, S) -> each row backwards up to its own length."""
-    position = torch.arange(x.shape[1], device=x.device)              # (S)
-    mirrored = (~padding).sum(dim=1, keepdim=True) - 1 - position     # (B, S)
-    index = torch.where(padding, position, mirrored)                  # (B, S)
-    return x.gather(1, index[..., None].expand_as(x))
-
-
 def check_ids(ids: Tensor, vocab_size: int) -> None:
     """Raises ValueError for ids outside a vocabulary. Looks only on the CPU: it costs little."""
     if ids.device.type == "cpu" and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
@@ -230,44 +214,34 @@ def check_ids(ids: Tensor, vocab_size: int) -> None:
         )
 
 
-def read_states(cell: nn.Module, x: Tensor, padding: Tensor) -> Tensor:
-    """x (B, S, width), padding (B, S) -> states (B, S, D), right at every symbol."""
-    return cell(x, padding) if isinstance(cell, ElmanRNN) else cell(x)[0]
-
-
 class Reader(nn.Module):
-    """A state for each symbol of a source, from a recurrent network that reads one way or both.
+    """A state for each symbol of a source, from a recurrent network that reads left to right.
 
-    width is the embedding's; hidden_size is D, a state's, half from each of two directions.
+    width is the embedding's; hidden_size is D, a state's.
     cell: "elman", the loop above, or "gru", torch.nn's.
     """
 
     def __init__(
-        self, vocab_size: int, width: int = 32, hidden_size: int = 128, *,
-        cell: str = "gru", directions: int = 1,
+        self, vocab_size: int, width: int = 32, hidden_size: int = 128, *, cell: str = "gru"
     ):
         super().__init__()
-        if cell not in ("elman", "gru") or directions not in (1, 2) or hidden_size % directions:
-            raise ValueError(
-                "cell must be 'elman' or 'gru' and directions 1 or 2, a divisor of hidden_size; "
-                f"not {cell!r}, {directions}, {hidden_size}"
-            )
         self.embedding = nn.Embedding(vocab_size, width)
-        sizes = width, hidden_size // directions
-        self.cells = nn.ModuleList(
-            ElmanRNN(*sizes) if cell == "elman" else nn.GRU(*sizes, batch_first=True)
-            for _ in range(directions)
-        )
+        if cell == "elman":
+            self.cell = ElmanRNN(width, hidden_size)
+        elif cell == "gru":
+            self.cell = nn.GRU(width, hidden_size, batch_first=True)
+        else:
+            raise ValueError(f"cell must be 'elman' or 'gru', not {cell!r}")
 
     def forward(self, src: Tensor, src_padding: Tensor) -> Tensor:
         """src (B, S) ids, src_padding (B, S) -> states (B, S, D), zeros at padding."""
         check_source(src, src_padding)
         check_ids(src, self.embedding.num_embeddings)
         x = self.embedding(src)                                        # (B, S, width)
-        states = read_states(self.cells[0], x, src_padding)            # (B, S, D or D/2)
-        if len(self.cells) == 2:
-            backwards = read_states(self.cells[1], turned(x, src_padding), src_padding)
-            states = torch.cat([states, turned(backwards, src_padding)], dim=-1)
+        if isinstance(self.cell, ElmanRNN):
+            states = self.cell(x, src_padding)                         # (B, S, D)
+        else:
+            states, _ = self.cell(x)                                   # (B, S, D)
         return states.masked_fill(src_padding[..., None], 0.0)
 
 
@@ -285,75 +259,3 @@ class Classifier(nn.Module):
     def forward(self, src: Tensor, src_padding: Tensor) -> Tensor:
         """src (B, S) ids, src_padding (B, S) -> logits (B, labels)."""
         return self.score(last_state(self.reader(src, src_padding), src_padding))
-
-
-class Tagger(nn.Module):
-    """N → N: one label for each symbol of a source."""
-
-    def __init__(
-        self, vocab_size: int, labels: int, width: int = 32, hidden_size: int = 128, *,
-        cell: str = "gru", directions: int = 2,
-    ):
-        super().__init__()
-        self.reader = Reader(vocab_size, width, hidden_size, cell=cell, directions=directions)
-        self.score = nn.Linear(hidden_size, labels)
-
-    def forward(self, src: Tensor, src_padding: Tensor) -> Tensor:
-        """src (B, S) ids, src_padding (B, S) -> logits (B, S, labels)."""
-        return self.score(self.reader(src, src_padding))
-
-
-def token_accuracy(predicted: Tensor, gold: Tensor) -> float:
-    """predicted, gold (B, T) ids -> the share of gold's tokens that are right.
-
-    PAD and EOS do not count. Raises ValueError if the shapes differ or nothing is left to count.
-    """
-    counts = (gold != Vocab.pad) & (gold != Vocab.eos)
-    if predicted.shape != gold.shape or not counts.any():
-        raise ValueError(
-            f"predictions of shape {tuple(predicted.shape)} cannot be scored "
-            f"against gold of {tuple(gold.shape)}"
-        )
-    return (predicted == gold)[counts].float().mean().item()
-
-
-def edit_distance(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
-    """The fewest insertions, deletions and substitutions that turn one into the other.
-
-    Levenshtein (1966); computed row by row as by Wagner and Fischer (1974).
-    """
-    previous = list(range(len(reference) + 1))
-    for i, h in enumerate(hypothesis, 1):
-        current = [i]
-        for j, r in enumerate(reference, 1):
-            current.append(min(previous[j] + 1, current[-1] + 1, previous[j - 1] + (h != r)))
-        previous = current
-    return previous[-1]
-
-
-def nearest(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[int, int]:
-    """Edits to the reference that needs fewest, and that reference's length."""
-    return min(
-        (Levenshtein.distance(hypothesis, reference), len(reference)) for reference in references
-    )
-
-
-def error_rates(
-    hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
-) -> tuple[float, float]:
-    """Phoneme and word error rate (PER, WER), each item scored against its nearest reference.
-
-    PER is the number of edits over the number of reference symbols, WER the share of items with
-    any edit. Raises ValueError when the two lists differ in length or are empty, or an item has
-    no reference.
-    """
-    if len(hypotheses) != len(references) or not hypotheses:
-        raise ValueError(
-            f"{len(hypotheses)} hypotheses cannot be scored "
-            f"against {len(references)} lists of references"
-        )
-    if not all(any(listed) for listed in references):
-        raise ValueError("an item has no reference, or only empty ones; nothing can be scored against it")
-    scored = [nearest(h, r) for h, r in zip(hypotheses, references, strict=True)]
-    edits, length = map(sum, zip(*scored, strict=True))
-    return edits / length, sum(edit > 0 for edit, _ in scored) / len(scored)
