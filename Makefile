@@ -12,7 +12,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # Threads that soon stop spinning when they wait: on busy cores torch is several times slower otherwise.
 export GOMP_SPINCOUNT ?= 3000
 
-.PHONY: help setup export frontend book serve test lint words workflows check unit notebooks site browser records colab-check lighthouse release clean
+.PHONY: help setup export frontend book serve test lint words workflows check unit notebooks site browser records mutants colab-check lighthouse release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -90,6 +90,9 @@ records: export ## run the studies that are missing or out of date (about an hou
 
 colab-check: $(READY) ## run the notebooks as on a fresh Colab runtime (needs Python 3.12)
 	$(BIN)/python tools/colab_check.py --python $(COLAB_PYTHON)
+
+mutants: $(READY) ## break the library line by line and see what no test notices: make mutants MUTANTS="rnn --sample 40"
+	$(BIN)/python tools/mutants.py $(MUTANTS)
 
 release: $(READY) ## commit and tag a release: make release TAG=v0.1.0
 	@$(BIN)/python tools/release.py "$(TAG)"

@@ -1,0 +1,231 @@
+"""Break the library one line at a time and see which breaks no test notices (`make mutants`).
+
+Each mutant is one small change of a module of `seq2seq`: a comparison turned, a constant one higher, a keyword
+argument, a call or a mask left out, an axis swapped, `and` for `or`. It is written to a scratch copy of the book, where
+the module's own tests run until the first failure. A mutant that no test notices survives and is printed as a diff.
+Some survivors change nothing that matters (a line's width); every other one is a test to write.
+
+    python tools/mutants.py rnn --sample 40
+    python tools/mutants.py kit/records --function replay
+"""
+
+import argparse
+import ast
+import importlib
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "_build", "node_modules", "__pycache__", ".pytest_cache")
+
+COMPARISONS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
+               ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is}
+ARITHMETIC = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
+              ast.Mod: ast.Mult, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr, ast.Pow: ast.Mult}
+# x.masked_fill(…) becomes x, and turned(x, …) becomes x
+METHODS = {"clamp", "clone", "cpu", "detach", "double", "expand", "float", "half", "lower", "lstrip", "masked_fill",
+           "removeprefix", "removesuffix", "replace", "rstrip", "sort", "strip", "tanh", "to", "transpose", "tril"}
+FUNCTIONS = {"abs", "dropout", "log_softmax", "relu", "reversed", "set", "sigmoid", "softmax", "sorted", "turned"}
+
+
+class Mutant(NamedTuple):
+    """One change: bytes `start` to `end` of a file become `text`."""
+
+    path: Path
+    line: int
+    function: str
+    start: int
+    end: int
+    text: bytes
+
+
+def changes(node: ast.AST) -> Iterator[ast.AST]:
+    """What a node may be changed into, one thing at a time."""
+
+    def new(change) -> ast.AST:
+        other = deepcopy(node)
+        change(other)
+        return other
+
+    match node:
+        case ast.Compare():
+            for i, operator in enumerate(node.ops):
+                yield new(lambda n, i=i, o=operator: n.ops.__setitem__(i, COMPARISONS[type(o)]()))
+        case ast.BoolOp():
+            yield new(lambda n: setattr(n, "op", ast.Or() if isinstance(n.op, ast.And) else ast.And()))
+        case ast.BinOp(op=operator) if type(operator) in ARITHMETIC:
+            yield new(lambda n: setattr(n, "op", ARITHMETIC[type(operator)]()))
+        case ast.UnaryOp(op=ast.Not() | ast.Invert()):
+            yield node.operand
+        case ast.Constant(value=bool()):
+            yield ast.Constant(not node.value)
+        case ast.Constant(value=int() | float() as number):
+            yield ast.Constant(number + 1)
+            if number in (1, 2):
+                yield ast.Constant(number - 1)
+        case ast.IfExp():
+            yield new(lambda n: (setattr(n, "body", node.orelse), setattr(n, "orelse", node.body)))
+        case ast.Call():
+            for i in range(len(node.keywords)):
+                yield new(lambda n, i=i: n.keywords.pop(i))
+            match node.func:
+                case ast.Attribute(attr=name, value=ast.Name("self" | "torch" | "F")) | ast.Name(name):
+                    if name in FUNCTIONS and node.args:
+                        yield node.args[0]
+                case ast.Attribute(attr=name, value=value) if name in METHODS:
+                    yield value
+        case ast.Expr(value=ast.Call()):
+            yield ast.Pass()
+        case ast.AugAssign(op=operator) if type(operator) in ARITHMETIC:
+            yield new(lambda n: setattr(n, "op", ARITHMETIC[type(operator)]()))
+
+
+def ignored(node: ast.AST) -> bool:
+    """What no test should have to notice: imports, annotations, messages, lists of names."""
+    listed = isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
+    return listed or isinstance(node, ast.Import | ast.ImportFrom | ast.JoinedStr | ast.Raise)
+
+
+def mutants(path: Path, function: str = "") -> list[Mutant]:
+    """Every mutant of a file, or of those of its functions and classes that are called `function`."""
+    source = path.read_bytes()
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    found = []
+
+    def add(node: ast.AST, text: str, where: str, inner: bool = True) -> None:
+        start, end = starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
+        if not function or f".{function}." in f".{where}.":
+            found.append(Mutant(path, node.lineno, where, start, end, (f"({text})" if inner else text).encode()))
+
+    def visit(node: ast.AST, where: str) -> None:
+        if ignored(node):
+            return
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            where = f"{where}.{node.name}".lstrip(".")
+        for decorator in getattr(node, "decorator_list", []):
+            if "no_grad" in ast.unparse(decorator):
+                add(decorator, "(lambda f: f)", where, inner=False)
+        if isinstance(node, ast.If | ast.While) and isinstance(node.test, ast.Name | ast.Attribute | ast.Call):
+            add(node.test, f"not {ast.unparse(node.test)}", where)
+        if isinstance(node, ast.comprehension) and node.ifs:
+            add(node.ifs[0], "True", where)
+        else:
+            for other in changes(node):    # parenthesised, so that what stands around it binds as before
+                simple = isinstance(other, ast.Constant | ast.Name | ast.Attribute | ast.Call | ast.stmt)
+                add(node, ast.unparse(other), where, inner=not simple)
+        for name, child in ast.iter_fields(node):
+            if name not in ("annotation", "returns", "decorator_list", "bases", "ctx", "keywords"):
+                for part in child if isinstance(child, list) else [child]:
+                    if isinstance(part, ast.AST):
+                        visit(part, where)
+            if name == "keywords" and isinstance(node, ast.Call):
+                for keyword in child:
+                    visit(keyword.value, where)
+
+    visit(ast.parse(source), "")
+    return sorted(set(found), key=lambda mutant: (mutant.line, mutant.start, mutant.text))
+
+
+def tests_of(path: Path) -> str:
+    """The tests of a module: those of its name, or else the kit's."""
+    for name in (path.stem, path.parent.name, "kit"):
+        if (ROOT / "tests" / f"test_{name}.py").exists():
+            return f"tests/test_{name}.py"
+    raise SystemExit(f"{path} has no tests")
+
+
+def passes(scratch: Path, tests: list[str], limit: float) -> bool:
+    """Whether the tests pass in the scratch copy; too slow counts as failing. Runs in a child with torch loaded."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        os.chdir(scratch)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        sys.path.insert(0, str(scratch))
+        os.environ["PYTHONPATH"] = str(scratch)
+        code = 1
+        try:
+            import pytest
+
+            code = pytest.main(["-x", "--ff", "-q", "-p", "no:xdist", *tests])
+        finally:
+            os._exit(int(code))
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return status == 0
+        time.sleep(0.02)
+    os.killpg(child, 9)
+    os.waitpid(child, 0)
+    return False
+
+
+def diff(mutant: Mutant) -> str:
+    """The lines before and after."""
+    source = mutant.path.read_bytes()
+    first = source.rfind(b"\n", 0, mutant.start) + 1
+    last = source.find(b"\n", mutant.end)
+    before, after = source[first:last], source[first : mutant.start] + mutant.text + source[mutant.end : last]
+    where = f"{mutant.path.relative_to(ROOT)}:{mutant.line}"
+    return "\n".join([where, *(f"  {sign} {line.strip()}" for sign, text in (("-", before), ("+", after))
+                               for line in text.decode().splitlines())])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("modules", nargs="*", help="modules such as rnn or kit/records; all of them if none is named")
+    parser.add_argument("--function", default="", help="only this function, class or method, such as Vocab.encode")
+    parser.add_argument("--sample", type=int, help="that many mutants, drawn at random (seed 0), instead of all")
+    parser.add_argument("--tests", nargs="+", help="test files to use instead of the module's own")
+    parser.add_argument("--list", action="store_true", help="print the mutants and run nothing")
+    options = parser.parse_args()
+    library = ROOT / "seq2seq"
+    paths = [library / f"{name}.py" for name in options.modules] or sorted(
+        path for path in library.rglob("*.py") if path.name != "__init__.py")
+    chosen = [mutant for path in paths for mutant in mutants(path, options.function)]
+    if options.sample and options.sample < len(chosen):
+        chosen = sorted(random.Random(0).sample(chosen, options.sample))
+    if options.list or not chosen:
+        print(*map(diff, chosen), f"{len(chosen)} mutants", sep="\n")
+        return
+
+    sys.dont_write_bytecode = True    # two files of one second and one length would share their bytecode
+    for name in ("torch", "matplotlib.pyplot", "IPython.display", "sacrebleu", "safetensors.torch"):
+        importlib.import_module(name)    # once: every child starts with it
+
+    survivors, limits = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder) / "book"
+        shutil.copytree(ROOT, scratch, ignore=LEFT_OUT)
+        for number, mutant in enumerate(chosen, 1):
+            tests = options.tests or [tests_of(mutant.path)]
+            if mutant.path not in limits:
+                start = time.monotonic()
+                if not passes(scratch, tests, 600):
+                    raise SystemExit(f"{' '.join(tests)} fails before anything is changed")
+                limits[mutant.path] = 10 + 3 * (time.monotonic() - start)
+            file, source = scratch / mutant.path.relative_to(ROOT), mutant.path.read_bytes()
+            file.write_bytes(source[: mutant.start] + mutant.text + source[mutant.end :])
+            if passes(scratch, tests, limits[mutant.path]):
+                survivors.append(mutant)
+                print(f"{number} of {len(chosen)} survives: {diff(mutant)}", flush=True)
+            file.write_bytes(source)
+    killed = len(chosen) - len(survivors)
+    print(f"{killed} of {len(chosen)} mutants killed: {100 * killed / len(chosen):.0f} %")
+
+
+if __name__ == "__main__":
+    main()
