@@ -21,9 +21,8 @@ from seq2seq.encoder_decoder import (
     check_target,
     greedy_search,
     summary_of,
-    train,
 )
-from seq2seq.kit import corpora, device, seed_everything
+from seq2seq.kit import corpora, device, seed_everything, train
 from seq2seq.kit.corpora import Example
 from seq2seq.kit.records import Study
 from seq2seq.sequence_labelling import error_rates, turned

@@ -1,6 +1,3 @@
-import math
-from typing import NamedTuple
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,14 +11,9 @@ from seq2seq.encoder_decoder import (
     Memory,
     Step,
     WindowDecoder,
-    cross_entropy,
     greedy_search,
-    rate_at,
-    reorder,
-    train,
-    train_step,
 )
-from seq2seq.sequences import Batch, Vocab, collate, training_batches
+from seq2seq.sequences import Vocab, collate
 
 SRC, TGT = 11, 13  # vocabulary sizes
 
@@ -108,30 +100,6 @@ def test_a_bag_does_not_see_order_and_positions_do():
     assert not torch.allclose(placed(one.src, one.src_padding).summary, placed(other.src, other.src_padding).summary)
 
 
-def test_halves_share_no_parameter_and_all_of_them_learn():
-    model = model_of()
-    assert not {id(p) for p in model.encoder.parameters()} & {id(p) for p in model.decoder.parameters()}
-    cross_entropy(model, collate(pairs_of(23))).backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
-
-
-def test_cross_entropy_is_the_mean_over_gold_tokens():
-    model, batch = model_of(), collate(pairs_of())
-    log_probs, total, count = model(batch).log_softmax(dim=-1), 0.0, 0
-    for row in range(len(batch)):
-        for t, gold in enumerate(batch.tgt[row, 1:].tolist()):
-            if gold != Vocab.pad:
-                total, count = total - log_probs[row, t, gold].item(), count + 1
-    assert cross_entropy(model, batch).item() == pytest.approx(total / count, rel=1e-5)
-
-
-def test_untrained_model_knows_nothing():
-    model = model_of()
-    nn.init.zeros_(model.decoder.output.weight)
-    nn.init.zeros_(model.decoder.output.bias)
-    assert cross_entropy(model, collate(pairs_of())).item() == pytest.approx(math.log(TGT))
-
-
 def test_greedy_search_runs_the_encoder_once_and_scores_what_it_writes():
     model, batch, calls = model_of(), collate(pairs_of()), []
     model.encoder.register_forward_hook(lambda *_: calls.append(1))
@@ -198,80 +166,6 @@ def test_greedy_search_leaves_the_mode_as_it_was():
         assert model.training is mode
 
 
-class Pair(NamedTuple):
-    a: Tensor
-    b: object
-
-
-def test_reorder_keeps_the_state_in_its_shape():
-    x = torch.arange(15).view(3, 5)
-    index = torch.tensor([2, 0, 0, 1])
-    state = {"pair": Pair(x, None), "list": [x, (x, x[:, 0])], "step": 3}
-    picked = reorder(state, index)
-    assert isinstance(picked["pair"], Pair) and picked["pair"].b is None and isinstance(picked["list"], list)
-    assert torch.equal(picked["pair"].a, x[index]) and torch.equal(picked["list"][1][1], x[index, 0])
-    assert picked["step"] == 3
-
-
-def test_reordered_rows_go_on_as_they_would_have():
-    model, batch = model_of(), collate(pairs_of())
-    _, state, _ = model.decoder.step(
-        batch.tgt[:, 0], model.decoder.init_state(model.encoder(batch.src, batch.src_padding))
-    )
-    index = torch.tensor([4, 4, 0])
-    whole, part = model.decoder.step(batch.tgt[:, 1], state), reorder(state, index)
-    torch.testing.assert_close(model.decoder.step(batch.tgt[index, 1], part).logits, whole.logits[index])
-
-
-def test_rate_rises_and_falls():
-    rates = [rate_at(step, steps=50, warmup=10) for step in range(51)]
-    assert rates[0] == pytest.approx(0.1) and max(rates) == rates[9] == 1.0 and rates[50] == 0.0
-    assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)
-    assert rate_at(0, steps=5, warmup=0) == 1.0
-
-
-def test_training_learns():
-    model, pairs = model_of(), pairs_of(23)
-    history = train(model, training_batches(pairs, 5), steps=150, lr=1e-2, warmup=10)
-    assert len(history.losses) == 150 and history.tokens > 0 and history.seconds > 0
-    assert sum(history.losses[-10:]) < 0.7 * sum(history.losses[:10])
-
-
-def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path):
-    pairs = pairs_of(23)
-    whole, resumed, path = model_of(), model_of(seed=5), tmp_path / "run.pt"
-    straight = train(whole, training_batches(pairs, 5), steps=17, warmup=3)
-    first = train(model_of(), training_batches(pairs, 5), steps=17, warmup=3, until=7, checkpoint=path)
-    second = train(resumed, training_batches(pairs, 5), steps=17, warmup=3, checkpoint=path)
-    assert first.losses == straight.losses[:7] and second.losses == straight.losses
-    assert second.tokens == straight.tokens
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
-
-
-def test_clipping_limits_the_gradient():
-    model, batch = model_of(), collate(pairs_of())
-    train_step(model, batch, torch.optim.SGD(model.parameters(), lr=0.0), clip=0.01)
-    norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
-    assert norm.item() == pytest.approx(0.01, rel=1e-3)
-
-
-def test_empty_and_fully_padded_sources_give_numbers():
-    model = model_of()
-    batch = Batch(torch.tensor([[2, 0, 0], [0, 0, 0]]), torch.tensor([[1, 2], [1, 2]]),
-                  torch.tensor([[False, True, True], [True, True, True]]))
-    memory = model.encoder(batch.src, batch.src_padding)
-    assert (memory.summary[1] == 0).all()
-    cross_entropy(model, batch).backward()
-    assert all(p.grad.isfinite().all() for p in model.parameters())
-
-
-def test_runs_on_the_meta_device():
-    model = model_of().to("meta")
-    batch = collate(pairs_of()).to("meta")
-    value = train_step(model, batch, torch.optim.Adam(model.parameters()))
-    assert value.device.type == "meta" and value.shape == ()
-
-
 def test_bad_input_says_what_is_wrong():
     model, batch = model_of(positions=3), collate([([4, 5], [4])])
     memory = model.encoder(batch.src, batch.src_padding)
@@ -294,8 +188,6 @@ def test_bad_input_says_what_is_wrong():
         greedy_search(model, batch.src, batch.src_padding, max_len=0)
     with pytest.raises(ValueError, match="window=0"):
         WindowDecoder(TGT, window=0)
-    with pytest.raises(ValueError, match="ran out after 1 of 2"):
-        train(model, [batch], steps=2)
 
 
 def test_embedding_equals_torchs():
@@ -303,27 +195,3 @@ def test_embedding_equals_torchs():
     theirs.load_state_dict(ours.state_dict())
     ids = torch.tensor([[0, 4], [2, 2]])
     assert torch.equal(ours(ids), theirs(ids)) and ours(ids[:, :0]).shape == (2, 0, 3)
-
-
-def test_a_target_that_was_not_shifted_is_easy():
-    """The bug the chapter plants: fed y_t and asked for y_t, a model learns to repeat."""
-    def unshifted(model, batch):
-        logits = model.decoder(batch.tgt[:, 1:], model.encoder(batch.src, batch.src_padding))
-        return nn.functional.cross_entropy(logits.flatten(0, 1), batch.tgt[:, 1:].flatten(), ignore_index=0)
-
-    pairs = pairs_of(23)
-    options = {"steps": 150, "lr": 1e-2, "warmup": 10}
-    wrong = train(model_of(), training_batches(pairs, 5), loss=unshifted, **options)
-    right = train(model_of(), training_batches(pairs, 5), **options)
-    assert sum(wrong.losses[-10:]) < 0.4 * sum(right.losses[-10:])
-
-
-def test_the_target_is_shifted_by_one():
-    model, seen = model_of(), []
-    model.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    batch = collate([([4], [5, 6]), ([4], [7])])
-    logits = model(batch)
-    assert seen[0].tolist() == [[1, 5, 6], [1, 7, 2]] and logits.shape == (2, 3, TGT)
-    gold = torch.tensor([[5, 6, 2], [7, 2, 0]])
-    expected = nn.functional.cross_entropy(logits.transpose(1, 2), gold, ignore_index=0)
-    torch.testing.assert_close(cross_entropy(model, batch), expected)

@@ -18,13 +18,9 @@ import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
-from seq2seq.encoder_decoder import EncoderDecoder, train
 from seq2seq.kit import ClaimError, budget, claim, device, plots, progress, records, seed_everything
-from seq2seq.kit.checkpoint import Checkpoint
 from seq2seq.kit.progress import Progress
 from seq2seq.kit.records import RecordError, Study, load_weights, save_weights, source_hash
-from seq2seq.rnn import RNNDecoder, RNNEncoder
-from seq2seq.sequences import training_batches
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 import records as tool  # tools/records.py
@@ -189,97 +185,8 @@ def test_no_steps_at_all(cell):
     assert list(Progress([], "nothing")) == [] and "0 of 0 steps" in cell.shown[-1]
 
 
-# checkpoints
-
-PAIRS = [([4 + i % 5] * (i % 3), [4 + i % 7] * (1 + i % 4)) for i in range(11)]
-
-
-def fresh(hidden_size: int = 14) -> EncoderDecoder:
-    torch.manual_seed(0)
-    sizes = {"width": 5, "hidden_size": hidden_size, "layers": 2, "dropout": 0.3, "cell": "lstm"}
-    return EncoderDecoder(RNNEncoder(11, **sizes, bidirectional=True), RNNDecoder(13, **sizes))
-
-
 class Killed(Exception):
     """Somebody pulls the plug."""
-
-
-def run(path: Path | None = None, killed_at: int | None = None) -> tuple[list[float], dict]:
-    def batches():
-        for step, batch in enumerate(training_batches(PAIRS, 3, seed=5)):
-            if step == killed_at:
-                raise Killed
-            yield batch
-
-    model = fresh()
-    history = train(model, batches(), 230, warmup=7, checkpoint=path)
-    return history.losses, {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path):
-    path = tmp_path / "new" / "run.pt"
-    with pytest.raises(Killed):
-        run(path, killed_at=217)
-    torch.manual_seed(99)    # whatever happened in between
-    losses, weights = run(path)
-    expected, as_expected = run()
-    assert losses == expected and len(losses) == 230       # dropout drew the same masks
-    assert all(torch.equal(weights[name], as_expected[name]) for name in weights)
-    assert run(path, killed_at=230)[0] == expected         # finished: nothing is left to train
-    assert [p.name for p in path.parent.iterdir()] == ["run.pt"]
-
-
-def test_no_file_yet_resumes_nothing(tmp_path):
-    assert Checkpoint(tmp_path / "none.pt", model=fresh()).resume() == {}
-
-
-def test_a_checkpoint_restores_every_part_and_what_was_beside_them(tmp_path):
-    layer, other = nn.Linear(3, 5), nn.Linear(3, 5)
-    Checkpoint(tmp_path / "a.pt", layer=layer).save(losses=[1.5, 0.5], tokens=7)
-    assert Checkpoint(str(tmp_path / "a.pt"), layer=other).resume() == {"losses": [1.5, 0.5], "tokens": 7}
-    assert torch.equal(layer.weight, other.weight) and torch.equal(layer.bias, other.bias)
-
-
-def test_a_save_that_is_cut_off_leaves_the_checkpoint_before(tmp_path, monkeypatch):
-    saver = Checkpoint(tmp_path / "a.pt", layer=nn.Linear(3, 5))
-    saver.save(step=1)
-
-    def cut_off(state, path):
-        path.write_bytes(b"half of")
-        raise Killed
-
-    monkeypatch.setattr(torch, "save", cut_off)
-    with pytest.raises(Killed):
-        saver.save(step=2)
-    assert saver.resume() == {"step": 1}
-
-
-@pytest.mark.parametrize("how", ["empty", "half", "text", "a list", "no generator", "other sizes", "other parts"])
-def test_a_damaged_or_foreign_checkpoint_says_what_to_do(tmp_path, how):
-    path = tmp_path / "run.pt"
-    model = fresh()
-    Checkpoint(path, model=model).save(losses=[1.0])
-    whole, saved = path.read_bytes(), torch.load(path)
-    if how in ("empty", "half", "text"):
-        path.write_bytes({"empty": b"", "half": whole[: len(whole) // 2], "text": b"not a checkpoint"}[how])
-    if how in ("a list", "no generator"):
-        torch.save([1, 2] if how == "a list" else {"parts": saved["parts"], "extra": {}}, path)
-    if how == "other sizes":
-        model = fresh(hidden_size=22)
-    parts = {"model": model} | ({"optimizer": torch.optim.Adam(model.parameters())} if how == "other parts" else {})
-    with pytest.raises(ValueError, match=r"run\.pt is damaged or was written for other settings; delete it to train"):
-        Checkpoint(path, **parts).resume()
-
-
-def test_the_random_generators_of_gpus_are_kept_too(tmp_path, monkeypatch):
-    restored = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.tensor([3, 5], dtype=torch.uint8)])
-    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.extend)
-    saver = Checkpoint(tmp_path / "a.pt", layer=nn.Linear(3, 5))
-    saver.save()
-    saver.resume()
-    assert [state.tolist() for state in restored] == [[3, 5]]
 
 
 # records
@@ -502,7 +409,7 @@ def test_a_source_hash_follows_imports_between_chapters(monkeypatch):
     from seq2seq import encoder_decoder, rnn
 
     before = source_hash(rnn.pronunciation_study)
-    edited_source = Path(encoder_decoder.__file__).read_text("utf-8").replace("warmup: int = 100", "warmup: int = 101")
+    edited_source = Path(encoder_decoder.__file__).read_text("utf-8").replace("max_len: int = 50", "max_len: int = 51")
     real = records.inspect.getsource
 
     def edited(module):
