@@ -265,6 +265,7 @@ def merge(app: Sphinx, env: BuildEnvironment, docnames: set[str], other: Any) ->
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    os.environ["SEQ2SEQ_WIDGETS"] = "static"   # for the kernels of this build: a page has no kernel to answer
     app.add_node(ClaimsNode)
     app.add_directive("claims", ClaimsDirective)
     app.connect("builder-inited", prepare)

@@ -1,14 +1,22 @@
-"""Widgets that need no kernel: they work in Jupyter, in Colab and on the site's static pages.
+"""Things to look inside with: a vector as bars, frames to step through, and controls that a model answers to.
 
-A widget here is plain HTML with a few lines of script. Where no script runs (GitHub's preview, a printed page, a
-reader's choice) all that it would show step by step is there at once, as a list.
+`strip` and `stepper` are plain HTML with a few lines of script, so they work in Jupyter, in Colab and on the site's
+static pages. Where no script runs (GitHub's preview, a printed page, a reader's choice) all that a stepper would show
+step by step is there at once, as a list. `live` needs a kernel, and is a stepper where there is none.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import re
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from html import escape, unescape
+from importlib.util import find_spec
+from typing import Any
+
+from seq2seq.kit.progress import in_notebook
 
 STYLE = """
 .stepper { margin: 1em 0; }
@@ -50,6 +58,14 @@ document.querySelectorAll(".stepper:not([data-ready])").forEach(function (root) 
   back.onclick = function () { stop(); show(Math.max(0, step() - 1)); };
   next.onclick = function () { stop(); show(Math.min(frames.length - 1, step() + 1)); };
   slider.oninput = function () { stop(); show(step()); };
+  root.onkeydown = function (event) {
+    const to = { ArrowLeft: step() - 1, ArrowRight: step() + 1, Home: 0, End: frames.length - 1 }[event.key];
+    const plain = !(event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey);
+    if (to === undefined || !plain || event.target.matches("input, textarea, select")) { return; }
+    event.preventDefault();
+    stop();
+    show(Math.min(frames.length - 1, Math.max(0, to)));
+  };
   play.onclick = function () {
     if (timer) { stop(); return; }
     if (step() === frames.length - 1) { show(0); }
@@ -112,9 +128,102 @@ class Stepper:
 
 
 def stepper(frames: Sequence[str], *, label: str, texts: Sequence[str] | None = None) -> Stepper:
-    """Frames to step through with a slider, with buttons or by itself; arrow keys, Home and End move the slider.
+    """Frames to step through with buttons, a slider, or the arrow keys, Home and End wherever in it the focus is.
 
     frames: one piece of HTML for each step. label: what screen readers call the widget. texts: the frames in words,
     where nothing can be drawn; left out, they are the frames without their markup.
     """
     return Stepper(frames, label, texts)
+
+
+def strip(values: Sequence[float], *, label: str, limit: float | None = None) -> str:
+    """The numbers of a vector as one row of bars, orange upwards from zero and blue downwards; HTML for a frame.
+
+    values: a list, or a tensor of one dimension. label: what they are, such as "context vector, 64 of its 128
+    numbers". limit: the value that fills the height; left out, it is 1, or the largest value where that is more.
+    Frames that are compared with each other need the same limit.
+    """
+    values = [float(value) for value in values]
+    if not values or not label.strip() or not all(map(math.isfinite, values)):
+        raise ValueError("a strip needs a label, and at least one number, all of them finite")
+    limit = limit or max(1.0, *map(abs, values))
+    bars = "".join(
+        f'<rect x="{i + 0.08}" y="{limit - max(value, 0):.3f}" width="0.84" height="{abs(value):.3f}" '
+        f'fill="{"#d55e00" if value > 0 else "#1f7fc4"}"/>'
+        for i, value in enumerate(max(-limit, min(limit, value)) for value in values)
+    )
+    size, last = f"0 0 {len(values)} {2 * limit:g}", len(values) - 1
+    says = f"{label}: {len(values)} numbers between {min(values):.2f} and {max(values):.2f}"
+    small = "font-size:.8em;line-height:1.2;font-variant-numeric:tabular-nums"
+    return (
+        f'<div class="strip" role="img" aria-label="{escape(says, quote=True)}" style="display:grid;'
+        f'grid-template-columns:auto minmax(0,1fr);column-gap:.4em;max-width:{max(12, len(values))}em">'
+        f'<div style="display:flex;flex-direction:column;justify-content:space-between;text-align:right;{small}">'
+        f"<span>{limit:g}</span><span>−{limit:g}</span></div>"
+        f'<svg viewBox="{size}" preserveAspectRatio="none" width="100%" height="44" aria-hidden="true">'
+        f'<rect width="{len(values)}" height="{2 * limit:g}" fill="currentColor" fill-opacity=".06"/>{bars}'
+        f'<path d="M0 {limit:g}H{len(values)}" stroke="currentColor" stroke-opacity=".5" '
+        'vector-effect="non-scaling-stroke"/></svg>'
+        f'<div style="grid-column:2;display:flex;justify-content:space-between;gap:1em;{small}">'
+        f"<span>0</span><span>{escape(label)}</span><span>{last}</span></div></div>"
+    )
+
+
+def answered(answer: Callable[..., Any], values: Mapping[str, Any]) -> str:
+    """What `answer` says to these values, as HTML, under a line that names them."""
+    said = answer(**values)
+    asked = ", ".join(f"{name.replace('_', ' ')}: <b>{escape(str(value))}</b>" for name, value in values.items())
+    return f"<p>{asked}</p>{said if isinstance(said, str) else said._repr_html_()}"
+
+
+class Live(Stepper):
+    """Controls over a function, and a stepper in the same output for whatever cannot show them; see `live`."""
+
+    def __init__(self, answer: Callable[..., Any], examples: Sequence[dict], label: str, controls: Mapping[str, Any]):
+        import ipywidgets
+        from IPython.display import HTML, display
+
+        def attempt(values: Mapping[str, Any]) -> str:
+            try:
+                return answered(answer, values)
+            except Exception as error:
+                said, trace = escape(f"{type(error).__name__}: {error}"), escape(traceback.format_exc())
+                return f"<details><summary>{said}</summary><pre>{trace}</pre></details>"
+
+        super().__init__([attempt(values) for values in examples], label)
+        made = {name: ipywidgets.interactive.widget_from_abbrev(control) for name, control in controls.items()}
+        for name, control in made.items():
+            if control is None:
+                raise ValueError(f"{name}={controls[name]!r} makes no control; give a string, a range or a list")
+            control.description, control.style.description_width = name.replace("_", " "), "initial"
+            if control.has_trait("continuous_update"):
+                control.continuous_update = False
+        output = ipywidgets.interactive_output(lambda **values: display(HTML(attempt(values))), made)
+        self.box = ipywidgets.VBox([ipywidgets.HTML(f"<b>{escape(label)}</b>"), *made.values(), output])
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
+        return {"application/vnd.jupyter.widget-view+json": view, **super()._repr_mimebundle_()}
+
+
+def live(answer: Callable[..., Any], *, label: str, examples: Sequence[Any], **controls: Any) -> Stepper:
+    """Controls that `answer` replies to, where a kernel runs; elsewhere its answers to the examples, as a stepper.
+
+    answer: takes the controls' values by name and returns HTML, or an object that shows itself as HTML. examples: the
+    values that the page answers beforehand; with several controls each is a dictionary. controls: as for
+    `ipywidgets.interact`, a string makes a text box (Enter sends it), (0.1, 2.0) or (1, 9, 2) a slider, a list a menu.
+
+    The site's build sets SEQ2SEQ_WIDGETS=static; there an answer that fails stops the build. In a notebook the error
+    is shown in the answer's place.
+
+        live(pronounce, label="How does the model say it?", examples=["knight", "queue"], word="knight")
+    """
+    if not controls:
+        raise ValueError("live needs a control, such as word='knight'")
+    if len(controls) > 1 and not all(isinstance(example, Mapping) for example in examples):
+        raise ValueError(f"with several controls an example is a dictionary, such as {dict.fromkeys(controls, '…')}")
+    name = next(iter(controls))
+    asked = [example if isinstance(example, Mapping) else {name: example} for example in examples]
+    if in_notebook() and find_spec("ipywidgets") and os.environ.get("SEQ2SEQ_WIDGETS") != "static":
+        return Live(answer, asked, label, controls)
+    return Stepper([answered(answer, values) for values in asked], label)
