@@ -73,7 +73,7 @@ class Tree:
         """The Markdown that a chapter of this text becomes, below its title and note."""
         self.chapter("first", title + text)
         cells = [cell.source for cell in self.notebook().cells if cell.cell_type == "markdown"]
-        return "\n\n".join(cells).split("\n\n", 2)[2]
+        return "\n\n".join(cells[1:])
 
     def module(self, *cells: str, name: str = "first") -> str:
         self.chapter(name, "# A title\n\n" + "\n".join(code(cell) for cell in cells))
@@ -265,19 +265,21 @@ def test_chapters_and_the_table_of_contents_name_each_other(book: Tree) -> None:
 # ---- notebooks -------------------------------------------------------------------------------------------------------
 
 
-def test_a_notebook_is_valid_bare_and_starts_with_the_install_cell(book: Tree) -> None:
+def test_a_notebook_is_valid_bare_and_starts_with_title_and_install_cell(book: Tree) -> None:
     book.chapter(
         "first", "(top)=\n# First\n\nWords.\n\n" + code("#| export\nx = 1", ":tags: [hide-input]\n\n") + code("x")
     )
     notebook = book.notebook()
     nbformat.validate(notebook)
-    install, title, hidden, shown = notebook.cells
+    title, install, words, hidden, shown = notebook.cells
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
     assert "import seq2seq" in install.source and install.cell_type == "code"
     assert title.source == (
         f"# First\n\n_A chapter of [A book]({SITE}/). With its figures and outputs: "
-        f"[on the website]({SITE}/chapters/first.html)._\n\nWords."
+        f"[on the website]({SITE}/chapters/first.html)._"
     )
+    assert words.source == "Words." and install.source.startswith("# @title Install")
+    assert install.metadata.cellView == "form" and install.metadata.jupyter.source_hidden
     assert hidden.source == "x = 1" and hidden.metadata.tags == ["hide-input"]
     assert hidden.metadata.jupyter.source_hidden and hidden.metadata.cellView == "form"
     assert shown.metadata == {} and not shown.outputs and shown.execution_count is None
@@ -306,7 +308,7 @@ def test_links_and_install_cell_follow_the_branch_or_the_release(book: Tree, ref
         f"![A picture](https://raw.githubusercontent.com/me/book/{ref}/book/picture.svg), "
         f"[settings](https://github.com/me/book/blob/{ref}/_config.yml), [Second]({SITE}/chapters/second.html)"
     )
-    install = book.notebook().cells[0].source
+    install = book.notebook().cells[1].source
     assert f'"seq2seq-book @ git+https://github.com/me/book@{ref}"' in install
     assert "%pip install -q --no-deps d2l==1.0.3 g2p-en==2.1.0" in install
 
@@ -323,7 +325,7 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[InteractiveShell, lis
 def test_the_install_cell_does_nothing_where_the_library_imports(book: Tree, pip, monkeypatch) -> None:
     shell, calls = pip
     monkeypatch.setitem(sys.modules, "seq2seq", ast)
-    shell.run_cell(book.notebook().cells[0].source).raise_error()
+    shell.run_cell(book.notebook().cells[1].source).raise_error()
     assert calls == []
 
 
@@ -332,11 +334,123 @@ def test_the_install_cell_keeps_torch_and_numpy_as_they_are(book: Tree, pip, mon
     monkeypatch.setitem(sys.modules, "seq2seq", None)  # importing it raises ImportError
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name != "torchvision" or None)
     monkeypatch.setattr("importlib.metadata.version", {"torch": "2.9.0+cu126", "numpy": "2.0.2"}.get)
-    shell.run_cell(book.notebook().cells[0].source).raise_error()
+    shell.run_cell(book.notebook().cells[1].source).raise_error()
     assert calls == [
         'install -q torch==2.9.0+cu126 numpy==2.0.2 "seq2seq-book @ git+https://github.com/me/book@main"',
         "install -q --no-deps d2l==1.0.3 g2p-en==2.1.0",
     ]
+
+
+EXERCISE = """
+:::{exercise} How many $n$?
+:label: ex-one
+:difficulty: 2
+:minutes: 10
+
+Count {doc}`second`.
+:::
+
+:::{dropdown} Hint
+On paper.
+:::
+
+:::{solution-start} ex-one
+:class: dropdown
+:::
+
+By code:
+
+```{code-cell} ipython3
+n = 3
+assert n == 3, "you counted the padding"
+```
+
+Why: see {ref}`ex-one`.
+
+:::{solution-end}
+:::
+
+After {numref}`ex-two`.
+
+:::{exercise}
+:label: ex-two
+:difficulty: 5
+:minutes: 1
+
+More.
+:::
+"""
+
+
+def number_chapters(book: Tree) -> None:
+    toc = (book.root / "_toc.yml").read_text()
+    book.write("_toc.yml", toc.replace("- caption: Chapters\n", "- caption: Chapters\n  numbered: true\n"))
+
+
+def test_an_exercise_has_a_cell_for_the_answer_and_its_solution_folds_and_does_not_run(book: Tree) -> None:
+    number_chapters(book)
+    book.chapter("first", "# First\n" + EXERCISE)
+    cells = book.notebook().cells[2:]
+    page = f"{SITE}/chapters/first.html"
+    assert [cell.source for cell in cells] == [
+        f"**Exercise 2.1: How many $n$?** (_difficulty 2 of 5, 10 minutes_)\n\n"
+        f"Count [Second]({SITE}/chapters/second.html).",
+        "# your answer",
+        "<details><summary>Hint</summary>\n\nOn paper.\n\n</details>\n\n"
+        "<details><summary>Solution</summary>\n\nBy code:\n\n"
+        '```python\nn = 3\nassert n == 3, "you counted the padding"\n```\n\n'
+        f"Why: see [Exercise 2.1]({page}#ex-one).\n\n</details>\n\n"
+        f"After [Exercise 2.2]({page}#ex-two).\n\n"
+        "**Exercise 2.2** (_difficulty 5 of 5, 1 minute_)\n\nMore.",
+        "# your answer",
+    ]
+    assert [cell.cell_type for cell in cells] == ["markdown", "code"] * 2
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    (":label: ex-one\n:difficulty: 2\n", ":difficulty:\n", "7: an exercise needs :label: and :difficulty:"),
+    (":minutes: 10\n", "", "7: an exercise needs :minutes:"),
+    ("{solution-start} ex-one", "{solution-start} ex-none", "19: there is no exercise ex-none"),
+    (":::{solution-end}\n:::\n", "", "19: the solution does not end; close it with {solution-end}"),
+    (":::{solution-start} ex-one\n:class: dropdown\n:::\n", "", "29: no solution is open"),
+    ("n = 3\n", "#| export\nn = 3\n", "26: a solution's cell cannot be exported"),
+])  # fmt: skip
+def test_mistakes_in_exercises(book: Tree, old: str, new: str, message: str) -> None:
+    assert old in EXERCISE
+    assert f"chapters/first.md:{message}" in book.errors(EXERCISE.replace(old, new, 1))
+
+
+def test_a_prediction_stands_before_the_cell_that_answers_it(book: Tree) -> None:
+    question = ":::{predict} Which needs {doc}`second`?\n- this\n- that\n:::\n\n"
+    book.chapter("first", "# First\n\n" + question + code("1 + 1", ":tags: [predicted]\n\n"))
+    asked, answer = book.notebook().cells[2:]
+    assert asked.source == (
+        f"> **Predict first.** Which needs [Second]({SITE}/chapters/second.html)?\n>\n> - this\n> - that\n>\n"
+        "> Choose, then run the next cell."
+    )
+    assert answer.source == "1 + 1" and answer.metadata.tags == ["predicted"]
+    assert book.errors(question + "Words.\n") == ["chapters/first.md:6: no cell tagged predicted follows the question"]
+    assert book.errors(code("1 + 1", ":tags: [predicted]\n\n")) == [
+        "chapters/first.md:9: a cell tagged predicted follows no {predict}"
+    ]
+
+
+def test_numbers_are_the_websites(book: Tree) -> None:
+    number_chapters(book)
+    book.chapter("second", "# Second\n\n$$\na\n$$ (eq-a)\n\n```{figure} ../book/picture.svg\n:alt: x\n```\n")
+    text = book.markdown("{eq}`eq-a` $$b$$\n\n$$\nb\n$$ (eq-b)\n\n{eq}`eq-b`, {numref}`fig-b`\n\n"
+                         "```{figure} ../book/picture.svg\n:name: fig-b\n:alt: x\n\nA caption.\n```\n")  # fmt: skip
+    assert f"[(1.1)]({SITE}/chapters/second.html#equation-eq-a)" in text and "b \\tag{2.1}" in text
+    assert f"(2.1), [Figure 2.1]({SITE}/chapters/first.html#fig-b)" in text and "_Figure 2.1: A caption._" in text
+
+
+def test_a_fold_that_the_page_names_has_its_name_in_the_notebook(book: Tree) -> None:
+    options = "---\ntags: [hide-input]\nmystnb:\n  code_prompt_show: The drawing\n---\n"
+    book.chapter("first", "# First\n" + code("#| export\nx = 1", options) + code("%%bash\nls", options))
+    named, magic = book.notebook().cells[2:]
+    assert named.source == "# @title The drawing\nx = 1" and named.metadata.cellView == "form"
+    assert magic.source == "%%bash\nls"
+    assert book.generate()["seq2seq/first.py"].endswith("\n\nx = 1\n")
 
 
 # ---- Markdown --------------------------------------------------------------------------------------------------------
@@ -385,8 +499,8 @@ def test_equations_are_numbered_tagged_and_cited(book: Tree) -> None:
         "$$\n\\begin{aligned}\na &= b \\\\\n  &= c\n\\end{aligned} \\tag{2}\n$$\n\n(2), (1)"
     )
     book.chapter("second", "# Second\n\n$w$\n\nOf {eq}`eq-z`.\n")
-    cell = book.notebook("second").cells[1].source
-    assert cell.endswith(f"Of [(2) of First]({SITE}/chapters/first.html#equation-eq-z).")
+    cell = book.notebook("second").cells[-1].source
+    assert cell.endswith(f"Of [(2)]({SITE}/chapters/first.html#equation-eq-z).")
 
 
 def test_figures_have_absolute_addresses_captions_and_numbers(book: Tree) -> None:
@@ -432,7 +546,7 @@ def test_citations_and_the_list_of_what_a_chapter_cites(book: Tree) -> None:
     assert first.startswith("- Dzmitry Bahdanau, Kyunghyun Cho, and Yoshua Bengio. ") and arxiv in first
     assert second.startswith("- Felix Gers and Jürgen Müller. ") and doi in second
     book.chapter("second", "# Second\n\n{cite:p}`gers2000`\n\n```{bibliography}\n```\n")
-    assert "Bahdanau" not in book.notebook("second").cells[1].source
+    assert "Bahdanau" not in book.notebook("second").cells[-1].source
 
 
 def test_footnotes(book: Tree) -> None:

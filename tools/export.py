@@ -19,13 +19,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import nbformat
-from myst_pages import MARK, Book, Cell, Page
+from myst_pages import ANSWER, MARK, Book, Cell, Page, blocks
 
 WIDTH = 120  # of a line, as in pyproject.toml
+FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # Jupyter reads the first, Colab the second
 HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 GENERATED = ("chapters/*.ipynb", "seq2seq/*.py")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 INSTALL = """\
+# @title Install the book's library
 # Colab and other fresh machines: fetch this book's library. Where it already imports, this cell does nothing.
 try:
     import seq2seq
@@ -112,6 +114,8 @@ def make_module(book: Book, page: Page, trees: list[ast.Module], taken: dict[str
     body: list[tuple[str, int]] = []  # lines of the module, each with its line in the chapter
     after_definition = False
     for cell, tree in zip(page.cells, trees, strict=True):
+        if cell.exported and cell.solution:
+            book.error(page, cell.line, "a solution's cell cannot be exported")
         if not cell.exported:
             continue
         for statement, lines in statements(cell, tree):
@@ -161,26 +165,71 @@ def ruff(text: str, *options: str) -> str:
     return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
 
 
+def cell_metadata(cell: Cell) -> dict[str, Any]:
+    tags = cell.metadata.get("tags", [])
+    metadata: dict[str, Any] = {"tags": tags} if tags else {}
+    if cell.kind == "code" and HIDDEN & set(tags):
+        metadata |= FOLDED
+    return metadata
+
+
+def check_predictions(book: Book, page: Page) -> None:
+    """A question stands right before the cells, tagged `predicted`, that answer it."""
+    asked, line = False, 0  # whether a question waits for its answer, or is being answered, and where it stands
+    for cell in page.cells:
+        if cell.kind == "code" and "predicted" in cell.metadata.get("tags", []):
+            if not asked:
+                book.error(page, cell.line, "a cell tagged predicted follows no {predict}")
+            line = 0
+            continue
+        for name, here in blocks(cell):
+            if line:
+                book.error(page, line, "no cell tagged predicted follows the question")
+            asked, line = name == "predict", here if name == "predict" else 0
+    if line:
+        book.error(page, line, "no cell tagged predicted follows the question")
+
+
+def titled(cell: Cell) -> str:
+    """A code cell's source as the notebook has it; where the page names its fold, Colab's form does too."""
+    source, name = strip_mark(cell.source), cell.metadata.get("mystnb", {}).get("code_prompt_show")
+    return f"# @title {name}\n{source}" if name and not source.startswith("%%") else source
+
+
+def fenced(source: str) -> str:
+    return f"```python\n{source}\n```"
+
+
+def install_cell(book: Book) -> nbformat.NotebookNode:
+    source = INSTALL.format(url=book.repository, ref=book.ref, nodeps=" ".join(book.nodeps))
+    return nbformat.v4.new_code_cell(source, metadata=FOLDED)
+
+
 def make_notebook(book: Book, page: Page) -> str:
-    """The chapter's notebook: the install cell, the title with a link to the website, and the rest."""
+    """The chapter's notebook: the title with a link to the website, the install cell, and the rest."""
     note = (f"_A chapter of [{book.title}]({book.site}/). "
             f"With its figures and outputs: [on the website]({book.url(page)})._")  # fmt: skip
-    install = INSTALL.format(url=book.repository, ref=book.ref, nodeps=" ".join(book.nodeps))
-    cells = [nbformat.v4.new_code_cell(install)]
+    cells: list[nbformat.NotebookNode] = []
     for cell in page.cells:
-        tags = cell.metadata.get("tags", [])
-        metadata: dict[str, Any] = {"tags": tags} if tags else {}
-        if cell.kind == "code":
-            if HIDDEN & set(tags):  # Jupyter reads the first, Colab the second
-                metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
-            cells.append(nbformat.v4.new_code_cell(strip_mark(cell.source), metadata=metadata))
-            if figure := cell.metadata.get("mystnb", {}).get("figure"):
-                text = book.inline(page, figure.get("caption", ""), cell.line)
-                cells.append(nbformat.v4.new_markdown_cell(book.caption(page, "Figure", text)))
-        elif text := book.plain(page, cell.source, cell.line):
-            if len(cells) == 1:
-                text = re.sub(r"\A(# .*)", lambda title: f"{title[1]}\n\n{note}", text)
-            cells.append(nbformat.v4.new_markdown_cell(text, metadata=metadata))
+        metadata = cell_metadata(cell)
+        if cell.kind == "code" and not cell.solution:
+            cells.append(nbformat.v4.new_code_cell(titled(cell), metadata=metadata))
+            figure = cell.metadata.get("mystnb", {}).get("figure", {})
+            caption = book.inline(page, figure.get("caption", ""), cell.line)
+            texts, metadata = [book.caption(page, "Figure", caption)], {}
+        else:  # a solution's code does not run with the notebook
+            text = fenced(cell.source) if cell.kind == "code" else book.plain(page, cell.source, cell.line)
+            texts = text.split(ANSWER)
+        if not cells:
+            title, _, texts[0] = texts[0].partition("\n")
+            cells = [nbformat.v4.new_markdown_cell(f"{title}\n\n{note}"), install_cell(book)]
+        for place, text in enumerate(texts):
+            if place:
+                cells.append(nbformat.v4.new_code_cell("# your answer"))
+            if cell.solution and not place:  # the fold that is open goes on
+                cells[-1].source += f"\n\n{text.strip()}"
+            elif text.strip():
+                cells.append(nbformat.v4.new_markdown_cell(text.strip("\n"), metadata=metadata))
     used: set[str] = set()
     for cell in cells:  # an id hangs on the cell's text, so that an edit changes no other cell's
         digest = hashlib.sha1(cell.source.encode()).hexdigest()
@@ -211,6 +260,7 @@ def generate(book: Book, names: Collection[str] = ()) -> dict[str, str]:
             check_imports(book, page, cell, tree)
         if module := make_module(book, page, trees, taken):
             files[f"seq2seq/{page.name}.py"] = module
+        check_predictions(book, page)
         files[f"{page.path}.ipynb"] = make_notebook(book, page)
     prefixes = tuple(f"chapters/{name}.md:" for name in names)
     if errors := [error for error in dict.fromkeys(book.errors) if not names or error.startswith(prefixes)]:

@@ -24,6 +24,8 @@ from pybtex.richtext import Text
 from sphinx.util.nodes import _make_id as make_term_id
 
 MARK = "#| export"
+ANSWER = "\ue000"  # where the empty cell for a reader's answer goes; stands in no chapter
+NUMBERED = ("Figure", "Table", "Exercise")
 ADMONITIONS = {"admonition", "attention", "caution", "danger", "error", "hint", "important", "note", "seealso",
                "sidebar", "tip", "topic", "warning"}  # fmt: skip
 VERBATIM = {"code", "code-block", "code-cell", "math", "mermaid", "raw"}  # directives whose body is not Markdown
@@ -47,6 +49,7 @@ class Cell(NamedTuple):
     source: str
     line: int  # of the source's first line, in the chapter
     metadata: dict[str, Any]
+    solution: bool = False  # whether it stands in a solution that an earlier cell opens
 
     @property
     def exported(self) -> bool:
@@ -62,13 +65,13 @@ class Directive(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What a label stands for. `number` counts figures, tables or equations of one page, from 1."""
+    """What a label stands for. `number` is the website's: of the chapter, then of the figure, table, … in it."""
 
     page: "Page"
     anchor: str
-    kind: str = ""  # "Section", "Figure", "Table", "Equation" or, for any other block, ""
+    kind: str = ""  # "Section", "Figure", "Table", "Equation", "Exercise" or, for any other block, ""
     title: str = ""
-    number: int = 0
+    number: str = ""
 
 
 @dataclass
@@ -79,7 +82,7 @@ class Page:
     cells: list[Cell]
     metadata: dict[str, Any]
     title: str = ""
-    counts: dict[str, int] = field(default_factory=dict)
+    number: int = 0  # of the chapter, in a part that is numbered
     anchors: set[str] = field(default_factory=set)
     notes: dict[str, int] = field(default_factory=dict)
     captions: dict[str, int] = field(default_factory=dict)
@@ -105,6 +108,12 @@ def toc_files(entry: Any) -> Iterator[str]:
             yield from toc_files(entry.get(key))
 
 
+def toc_numbers(toc: dict[str, Any]) -> dict[str, int]:
+    """The numbers of the chapters in the parts that `_toc.yml` numbers, each part from 1."""
+    return {path: number for part in toc.get("parts", []) if part.get("numbered")
+            for number, chapter in enumerate(part["chapters"], 1) for path in toc_files(chapter)}  # fmt: skip
+
+
 def read_directive(token: Token, line: int) -> Directive | None:
     """The directive that a fence opens at `line`, or None for a plain fence."""
     head = re.match(r"\{([\w:.+-]+)\}\s*(.*)", token.info.strip(), re.DOTALL)
@@ -121,6 +130,18 @@ def read_directive(token: Token, line: int) -> Directive | None:
     return Directive(head[1], head[2], options, "\n".join(lines[start:]), line + 1 + start)
 
 
+def blocks(cell: Cell) -> list[tuple[str, int]]:
+    """What follows what in a cell: each block's directive, "" for any other block, and its line."""
+    if cell.kind == "code":
+        return [("", cell.line)]
+    found = []
+    for token in MARKDOWN.parse(cell.source):
+        if token.level == 0 and token.nesting >= 0 and token.type != "myst_line_comment":
+            directive = read_directive(token, 0)
+            found.append((directive.name if directive else "", cell.line + token.map[0]))
+    return found
+
+
 class Book:
     """The book under `root`: settings, pages in reading order, labels, terms and references."""
 
@@ -134,11 +155,13 @@ class Book:
         self.nodeps = [line.strip() for line in (root / "requirements-nodeps.txt").read_text("utf-8").splitlines()
                        if line.strip() and not line.startswith("#")]  # fmt: skip
         self.targets: dict[str, Target] = {}
+        self.counts: dict[tuple[int, str], int] = {}  # chapter and kind -> how many so far
         self.terms: dict[str, str] = {}  # lower-case term -> address
         bibliography = root / "book/references.bib"
         self.references = (parse_string(bibliography.read_text("utf-8"), "bibtex") if bibliography.exists()
                            else BibliographyData())  # fmt: skip
-        listed = list(toc_files(yaml.safe_load((root / "_toc.yml").read_text("utf-8"))))
+        toc = yaml.safe_load((root / "_toc.yml").read_text("utf-8"))
+        listed, numbers = list(toc_files(toc)), toc_numbers(toc)
         for path in sorted(root.glob("chapters/*.md")):
             if f"chapters/{path.stem}" not in listed:
                 self.errors.append(f"chapters/{path.name}:1: not in _toc.yml")
@@ -146,6 +169,7 @@ class Book:
         for path in listed:
             if (root / f"{path}.md").exists():
                 self.pages[path] = self.read_page(path)
+                self.pages[path].number = numbers.get(path, 0)
             else:
                 self.errors.append(f"_toc.yml:1: there is no {path}.md")
         self.chapters = {page.name: page for path, page in self.pages.items() if path.startswith("chapters/")}
@@ -173,7 +197,26 @@ class Book:
                     line.rstrip() for line in source]:  # fmt: skip
                 start += 1
             cells.append(Cell(cell.cell_type, cell.source, start + 1, cell.metadata))
-        return Page(path, cells, notebook.metadata)
+        page = Page(path, cells, notebook.metadata)
+        self.mark_solutions(page)
+        return page
+
+    def mark_solutions(self, page: Page) -> None:
+        """Find the cells between `{solution-start}` and `{solution-end}`."""
+        solving, opened = False, 1
+        for place, cell in enumerate(page.cells):
+            page.cells[place] = cell._replace(solution=solving)
+            for name, line in blocks(cell):
+                if name == "solution-start":
+                    if solving:
+                        self.error(page, line, f"the solution at line {opened} is still open")
+                    solving, opened = True, line
+                elif name == "solution-end":
+                    if not solving:
+                        self.error(page, line, "no solution is open")
+                    solving = False
+        if solving:
+            self.error(page, opened, "the solution does not end; close it with {solution-end}")
 
     # First reading: titles, labels, numbers and terms.
 
@@ -184,10 +227,11 @@ class Book:
             self.add_target(page, [figure.get("name", "")], cell.line, "Figure", figure.get("caption", ""))
 
     def add_target(self, page: Page, labels: list[str], line: int, kind: str = "", title: str = "") -> None:
-        number = page.counts[kind] = page.counts.get(kind, 0) + 1
+        number = self.counts[page.number, kind] = self.counts.get((page.number, kind), 0) + 1
         for label in filter(None, labels):
             anchor = f"equation-{make_id(label)}" if kind == "Equation" else make_id(label)
-            target = Target(page, anchor, kind, " ".join(title.split()), number)
+            full = f"{page.number}.{number}" if page.number else str(number)
+            target = Target(page, anchor, kind, " ".join(title.split()), full)
             if self.targets.setdefault(label.lower(), target) is not target:
                 self.error(page, line, f"label {label} is taken by {self.targets[label.lower()].page.file}")
             page.anchors.add(anchor)
@@ -221,8 +265,12 @@ class Book:
         labels = [*waiting, options.get("name", ""), options.get("label", "")]
         if name == "math" and any(labels):
             self.add_target(page, labels, line, "Equation")
-        elif name == "figure" and "only-dark" not in options.get("class", ""):
+        elif name == "figure" and "only-dark" not in options.get("class", "") and body.strip():
             self.add_target(page, labels, line, "Figure", body.strip().split("\n\n")[0])
+        elif name == "exercise":
+            self.add_target(page, labels, line, "Exercise", directive.argument)
+        elif name == "solution-start":
+            self.add_target(page, [*labels, f"{directive.argument}-solution"], line, "", "Solution")
         elif name in ("table", "list-table", "csv-table"):
             self.add_target(page, labels, line, "Table", directive.argument)
         else:
@@ -328,16 +376,42 @@ class Book:
             return f"{picture}\n\n{self.caption(page, 'Figure', body())}".strip() if name == "figure" else picture
         if name == "table":
             return f"{self.caption(page, 'Table', self.inline(page, argument, line))}\n\n{body()}"
+        if name == "exercise":
+            return self.exercise(page, directive, line)
+        if name == "solution-start":
+            if self.targets.get(argument, Target(page, "")).kind != "Exercise":
+                self.error(page, line, f"there is no exercise {argument}")
+            return f"<details><summary>Solution</summary>\n\n{body()}".strip()
+        if name == "solution-end":
+            return "</details>"
+        if name == "predict":
+            question = f"**Predict first.** {self.inline(page, argument, line)}"
+            text = f"{question}\n\n{body()}\n\nChoose, then run the next cell."
+            return "\n".join(f"> {row}".rstrip() for row in text.split("\n"))
         if name == "bibliography":
             return self.bibliography(page)
         if name == "code-cell":
             return self.error(page, line, "a code cell cannot stand inside a directive")
         return self.error(page, line, f"unknown directive {name}")
 
+    def exercise(self, page: Page, directive: Directive, line: int) -> str:
+        """The exercise, with what it takes, and the mark where a cell for the answer goes."""
+        options = directive.options
+        if missing := [f":{name}:" for name in ("label", "difficulty", "minutes") if not options.get(name)]:
+            return self.error(page, line, f"an exercise needs {' and '.join(missing)}")
+        title = f": {self.inline(page, directive.argument, line)}" if directive.argument else ""
+        minutes = f"{options['minutes']} minute{'s' if options['minutes'] != '1' else ''}"
+        head = f"**Exercise {self.targets[options['label'].lower()].number}{title}**"
+        effort = f"_difficulty {options['difficulty']} of 5, {minutes}_"
+        return f"{head} ({effort})\n\n{self.plain(page, directive.body, directive.line)}\n\n{ANSWER}"
+
     def caption(self, page: Page, kind: str, text: str) -> str:
-        page.captions[kind] = page.captions.get(kind, 0) + 1
+        if not text:
+            return ""
+        number = page.captions[kind] = page.captions.get(kind, 0) + 1
+        full = f"{page.number}.{number}" if page.number else number
         title, gap, legend = text.partition("\n\n")
-        return text and f"_{kind} {page.captions[kind]}: {' '.join(title.split())}_{gap}{legend}"
+        return f"_{kind} {full}: {' '.join(title.split())}_{gap}{legend}"
 
     def image(self, page: Page, alt: str, source: str, line: int) -> str:
         if not alt:
@@ -396,6 +470,8 @@ class Book:
 
     def reference(self, page: Page, label: str, text: str, line: int) -> str:
         target = self.targets.get(label.lower())
+        if target and target.kind == "Exercise":
+            text = text or f"Exercise {target.number}"
         if not target or not (text or target.title):
             return self.error(page, line, f"label {label} " + ("has no title: give a text" if target else "is unknown"))
         return f"[{text or self.inline(target.page, target.title, 1)}]({self.url(target.page, target.anchor)})"
@@ -416,14 +492,12 @@ class Book:
             return self.reference(page, label, text, line)
         if role in ("eq", "numref"):
             target = self.targets.get(label.lower())
-            if not target or target.kind not in (["Equation"] if role == "eq" else ["Figure", "Table"]):
+            if not target or target.kind not in (["Equation"] if role == "eq" else NUMBERED):
                 return self.error(page, line, f"label {label} of role {role} is unknown")
             if role == "numref":
-                text = re.sub(r"%s|\{number\}", str(target.number), text) or f"{target.kind} {target.number}"
+                text = re.sub(r"%s|\{number\}", target.number, text) or f"{target.kind} {target.number}"
                 return f"[{text}]({self.url(target.page, target.anchor)})"
             number = f"({target.number})"
-            if target.page is not page:
-                number += f" of {self.title_of(target.page)}"
             return number if target.page is page else f"[{number}]({self.url(target.page, target.anchor)})"
         if role == "term":
             if not (address := self.terms.get(label.lower())):
