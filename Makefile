@@ -12,7 +12,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # Threads that soon stop spinning when they wait: on busy cores torch is several times slower otherwise.
 export GOMP_SPINCOUNT ?= 3000
 
-.PHONY: help setup export frontend book serve test lint words workflows check unit notebooks site browser records mutants colab-check lighthouse release clean
+.PHONY: help setup export format frontend book serve test lint words workflows check unit notebooks site browser records mutants colab-check lighthouse release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,6 +33,9 @@ $(READY): requirements.txt requirements-nodeps.txt pyproject.toml
 
 export: $(READY) ## notebooks and modules from the chapters
 	@$(BIN)/python tools/export.py
+
+format: $(READY) ## the chapters' code cells in the book's format
+	@$(BIN)/python tools/format_cells.py
 
 frontend: $(READY)
 	@$(BIN)/python tools/frontend.py

@@ -26,7 +26,15 @@ from seq2seq.kit import corpora, device, seed_everything, train
 from seq2seq.kit.corpora import Example
 from seq2seq.kit.records import Study
 from seq2seq.sequence_labelling import error_rates, turned
-from seq2seq.sequences import Vocab, batches, check_source, last_state, masked_mean, numericalise, training_batches
+from seq2seq.sequences import (
+    Vocab,
+    batches,
+    check_source,
+    last_state,
+    masked_mean,
+    numericalise,
+    training_batches,
+)
 
 __all__ = [
     "CELLS",

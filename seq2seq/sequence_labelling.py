@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from seq2seq.sequences import Reader, Vocab
 
-__all__ = ["Tagger", "edit_distance", "error_rates", "nearest", "token_accuracy", "turned"]
+__all__ = [
+    "Tagger",
+    "edit_distance",
+    "error_rates",
+    "nearest",
+    "token_accuracy",
+    "turned",
+]
 
 
 def turned(x: Tensor, padding: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from typing import Any
 import nbformat
 from myst_pages import ANSWER, MARK, Book, Cell, Page, blocks
 
-WIDTH = 120  # of a line, as in pyproject.toml
+WIDTH = 88  # of a line of a chapter's code
 FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # Jupyter reads the first, Colab the second
 HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 GENERATED = ("chapters/*.ipynb", "seq2seq/*.py")
