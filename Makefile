@@ -1,12 +1,16 @@
 # The two commands: `make book` and `make test`. `make help` lists the rest.
 PYTHON ?= python3
 BUDGET ?= cpu
+# Chapters, and tests, that run side by side, each with one thread.
+JOBS ?= 2
 PORT ?= 8000
 COLAB_PYTHON ?= python3.12
 
 BIN := .venv/bin
 READY := .venv/ready
 SITE := _build/html
+export JOBS
+export OMP_NUM_THREADS ?= 1
 export SEQ2SEQ_CLAIMS := strict
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # Threads that soon stop spinning when they wait: on busy cores torch is several times slower otherwise.
@@ -42,7 +46,7 @@ frontend: $(READY)
 
 book: export frontend ## execute every chapter and build the site
 	@echo "== building the site at the $(BUDGET) budget"
-	SEQ2SEQ_BUDGET=$(BUDGET) $(BIN)/jupyter-book build . -W --keep-going
+	SEQ2SEQ_BUDGET=$(BUDGET) $(BIN)/jupyter-book build . --quiet -W --keep-going
 	@echo "The book is ready. Open $(SITE)/index.html, or run: make serve"
 
 serve: ## serve the built site on http://localhost:8000

@@ -58,7 +58,8 @@ def test_imports_are_followed_through_modules(library: Path):
 
 @pytest.mark.parametrize(("changed", "stale"), [
     ("seq2seq/rnn.py", True), ("seq2seq/kit/budget.py", True), ("seq2seq/records/rnn-seeds.json", True),
-    ("requirements.txt", True), ("seq2seq/attention.py", False), ("seq2seq/records/attention-map.json", False),
+    ("requirements.txt", True), ("requirements-nodeps.txt", True),
+    ("seq2seq/attention.py", False), ("seq2seq/records/attention-map.json", False),
 ])
 def test_fingerprint_changes_with_what_the_chapter_needs(library: Path, changed: str, stale: bool):
     text = chapter("import seq2seq.rnn\n%matplotlib inline").replace("ipython3", "ipython3\n:tags: [hide-input]")
@@ -66,6 +67,24 @@ def test_fingerprint_changes_with_what_the_chapter_needs(library: Path, changed:
     assert before == ext.fingerprint("rnn", text, library)
     write(library, {changed: "changed = True"})
     assert (ext.fingerprint("rnn", text, library) != before) == stale
+
+
+@pytest.mark.parametrize("code", [
+    "if True:\n    %time import math\nimport seq2seq.rnn", "for k in range(3):\n    !echo {k}\nimport seq2seq.rnn",
+    "%%time\nimport seq2seq.rnn", "files = !ls\nimport seq2seq.rnn", "print?\nimport seq2seq.rnn",
+])  # fmt: skip
+def test_magics_hide_no_import(code: str):
+    assert ext.imports(code) == {"seq2seq.rnn"}
+
+
+@pytest.mark.parametrize("options", [
+    ":tags: [hide-input]\n", "---\ntags: [hide-input]\nmystnb:\n  figure: {name: a}\n---\n", "---\ntags: []\n---  \n\n",
+])  # fmt: skip
+def test_cell_options_hide_no_import(library: Path, options: str):
+    text = chapter("import seq2seq.attention").replace("#| export\n", options)
+    before = ext.fingerprint("other", text, library)
+    write(library, {"seq2seq/attention.py": "changed = True"})
+    assert ext.fingerprint("other", text, library) != before
 
 
 def test_fingerprint_changes_with_the_budget(library: Path, monkeypatch):
@@ -87,6 +106,16 @@ def book(library: Path) -> Path:
         "rnn.ipynb": json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}),
     })
     return library
+
+
+def test_a_changed_style_sheet_alone_reaches_the_site(book: Path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(book))
+    write(book, {"book/static/book.css": "/* one */", "conf.py": (book / "conf.py").read_text()
+                 + 'html_static_path = ["book/static"]\n'})  # fmt: skip
+    build(book)
+    write(book, {"book/static/book.css": "/* two */"})
+    assert build(book) == []
+    assert (book / "_build/html/_static/book.css").read_text() == "/* two */"
 
 
 def build(book: Path) -> list[str]:

@@ -22,15 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from IPython.core.inputtransformer2 import TransformerManager
+from myst_nb.core.read import read_myst_markdown_notebook
+from myst_parser.config.main import MdParserConfig
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
 PACKAGE = "seq2seq"
-CELL_OPTIONS = re.compile(r"\A(?:---\n.*?\n---\n|(?::[^\n]*\n)+)", re.DOTALL)
 EXPORT_MARK = re.compile(r"^#\|.*\n?", re.MULTILINE)
-CODE_CELL = re.compile(r"^(`{3,}|:{3,}|~{3,})\{code-cell\}.*?\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
+CODE_CELL = re.compile(r"^(`{3,}|:{3,}|~{3,})\{code-cell\}", re.MULTILINE)
 
 
 # ---- fingerprint ----------------------------------------------------------------------------------------------------
@@ -38,13 +40,15 @@ CODE_CELL = re.compile(r"^(`{3,}|:{3,}|~{3,})\{code-cell\}.*?\n(.*?)^\1\s*$", re
 def imports(code: str, package: str = "") -> set[str]:
     """Dotted names of this book's package that `code` imports, `from a import b` giving `a` and `a.b`.
 
-    `package` is the dotted name that relative imports start from. Cells with IPython magics parse without them.
+    `package` is the dotted name that relative imports start from. IPython's magics are read as IPython reads them.
     """
-    code = re.sub(r"^\s*[%!].*$", "pass", code, flags=re.MULTILINE)
     try:
         tree = ast.parse(code)
     except SyntaxError:
-        return set()
+        try:
+            tree = ast.parse(TransformerManager().transform_cell(re.sub(r"\A\s*%%.*", "", code)))
+        except SyntaxError:
+            return set()
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -86,9 +90,10 @@ def records(name: str, text: str, root: Path) -> set[Path]:
 
 def fingerprint(name: str, text: str, root: Path) -> str:
     """A hash of all that the outputs of chapter `name` depend on besides its own cells."""
-    code = [CELL_OPTIONS.sub("", match[2]) for match in CODE_CELL.finditer(text)]
+    cells = read_myst_markdown_notebook(text, MdParserConfig(enable_extensions={"colon_fence"})).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
     files = set().union(*(sources(cell, root) for cell in code), records(name, text, root))
-    files.update(path for path in [root / "requirements.txt"] if path.is_file())
+    files.update(root.glob("requirements*.txt"))
     digest = hashlib.sha256(f"{os.environ.get('SEQ2SEQ_BUDGET', 'cpu')} {sys.version_info[:2]}".encode())
     for path in sorted(files):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
@@ -108,8 +113,21 @@ def add_fingerprint(app: Sphinx, docname: str, content: list[str]) -> None:
         content[0] += f"\n\n```{{code-cell}} ipython3\n:tags: [remove-cell]\n# depends on {mark}\n```\n"
 
 
+def site_mark(root: Path) -> str:
+    """A hash of what every page is made with besides its source: style sheets, pictures, and the book's extensions."""
+    files = [*(root / "book/static").rglob("*"), *(root / "tools").glob("*.py"), *(root / "tools").glob("*.js")]
+    digest = hashlib.sha256()
+    for path in sorted(path for path in files if path.is_file()):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def outdated(app: Sphinx, env: BuildEnvironment, added: set, changed: set, removed: set) -> list[str]:
-    """Chapters that something else than their own source has made out of date."""
+    """Pages that something else than their own source has made out of date."""
+    before, env.book_site = env.book_site, site_mark(Path(env.srcdir))
+    if before != env.book_site:
+        env.book_changed = True
+        return sorted(env.found_docs)
     known = {doc: mark for doc, mark in env.book_fingerprints.items() if doc in env.found_docs}
     stale = [doc for doc, mark in known.items() if chapter_fingerprint(env, doc) != mark]
     env.book_changed = bool(added or changed or removed or stale)
@@ -247,7 +265,7 @@ def ship_notebooks(app: Sphinx, exception: Exception | None) -> None:
 # ---- environment ----------------------------------------------------------------------------------------------------
 
 def prepare(app: Sphinx) -> None:
-    for name, empty in {"book_fingerprints": {}, "book_claims": {}, "book_changed": True}.items():
+    for name, empty in {"book_fingerprints": {}, "book_claims": {}, "book_changed": True, "book_site": ""}.items():
         if not hasattr(app.env, name):
             setattr(app.env, name, empty)
 
