@@ -108,6 +108,15 @@ def book(library: Path) -> Path:
     return library
 
 
+def test_a_label_moves_to_a_page_that_is_read_earlier(book: Path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(book))
+    equation = "\n```{math}\n:label: moved\nx = 1\n```\n"
+    write(book, {"rnn.md": chapter("1", "Recurrent") + equation, "attention.md": chapter("2", "Attention")})
+    build(book)
+    write(book, {"rnn.md": chapter("1", "Recurrent"), "attention.md": chapter("2", "Attention") + equation})
+    build(book)
+
+
 def test_a_changed_style_sheet_alone_reaches_the_site(book: Path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(book))
     write(book, {"book/static/book.css": "/* one */", "conf.py": (book / "conf.py").read_text()

@@ -134,6 +134,13 @@ def outdated(app: Sphinx, env: BuildEnvironment, added: set, changed: set, remov
     return stale
 
 
+def forget(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
+    """Forget all pages that are read anew before the first is, so that a label that moved is not there twice."""
+    for docname in docnames:
+        app.emit("env-purge-doc", env, docname)
+        env.clear_doc(docname)
+
+
 # ---- claims ---------------------------------------------------------------------------------------------------------
 
 class ClaimsNode(nodes.General, nodes.Element):
@@ -288,6 +295,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claims", ClaimsDirective)
     app.connect("builder-inited", prepare)
     app.connect("env-get-outdated", outdated)
+    app.connect("env-before-read-docs", forget)
     app.connect("env-purge-doc", purge)
     app.connect("env-merge-info", merge)
     app.connect("source-read", add_fingerprint)

@@ -17,7 +17,7 @@ LIMIT = 6000
 NOT_TEXT = "style, script, svg, mjx-container, .headerlink, .eqno"
 BLOCKS = "p, div, li, td, th, dt, dd, pre, figcaption, h1, h2, h3, h4, summary"
 FOLDED = "details, .solution.dropdown, [hidden], .stepper-frames > li + li"
-SHOWN = ".tag_predicted details"  # a result that the reader opens after a guess is read by everybody
+SHOWN = "details.predicted"  # a result that the reader opens after a guess is read by everybody
 
 
 def article(page: Path) -> Tag:
