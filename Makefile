@@ -7,7 +7,13 @@ PORT ?= 8000
 COLAB_PYTHON ?= python3.12
 
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := .venv/ready
+# The folder that .venv was made for: its scripts and the installed library name it.
+MADE_FOR := $(shell cat .venv/ready 2>/dev/null)
+ifneq ($(MADE_FOR),$(CURDIR))
+.PHONY: $(READY)
+endif
 SITE := _build/html
 export JOBS
 export OMP_NUM_THREADS ?= 1
@@ -28,12 +34,16 @@ setup: $(READY) ## the virtual environment in .venv, with all that the book need
 $(READY): requirements.txt requirements-nodeps.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "The book needs Python 3.11 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@if [ -e $(READY) ] && [ "$(MADE_FOR)" != "$(CURDIR)" ]; then \
+		echo "== .venv was made in another folder ($(MADE_FOR)), whose code it would run: it is made anew"; rm -rf .venv; fi
 	@echo "== setting up .venv (some minutes the first time: PyTorch is large)"
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@touch $(READY)
+	@$(PYTHON) -m venv .venv
+	@$(PIP) -r requirements.txt
+	@$(PIP) --no-deps -r requirements-nodeps.txt
+	@$(PIP) --no-deps --editable .
+	@mkdir -p .venv/etc/ipython
+	@echo '{"IPKernelApp": {"log_level": 40}}' > .venv/etc/ipython/ipython_kernel_config.json  # errors only
+	@echo "$(CURDIR)" > $(READY)
 
 export: $(READY) ## notebooks and modules from the chapters
 	@$(BIN)/python tools/export.py
@@ -47,13 +57,14 @@ frontend: $(READY)
 book: export frontend ## execute every chapter and build the site
 	@echo "== building the site at the $(BUDGET) budget"
 	SEQ2SEQ_BUDGET=$(BUDGET) $(BIN)/jupyter-book build . --quiet -W --keep-going
-	@echo "The book is ready. Open $(SITE)/index.html, or run: make serve"
+	@echo "To read it at http://localhost:$(PORT): make serve"
 
 serve: ## serve the built site on http://localhost:8000
 	@test -f $(SITE)/index.html || { echo "There is no site yet; run: make book"; exit 1; }
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(SITE)
 
-test: lint check unit notebooks site ## every test: style, generated files, units, notebooks, the built site
+test: $(READY) ## every test: style, generated files, units, notebooks, the built site
+	@bash tools/stages.sh lint check unit notebooks book site
 	@echo "== all tests passed"
 
 lint: $(READY) workflows
@@ -71,15 +82,16 @@ check: $(READY) ## generated files and records are up to date
 
 unit: $(READY)
 	@echo "== unit tests"
-	$(BIN)/python -m pytest tests --ignore tests/site
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests --ignore tests/site
 
 notebooks: $(READY) ## run every notebook through nbval at the smoke budget
 	@echo "== notebooks at the smoke budget"
-	SEQ2SEQ_BUDGET=smoke $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 chapters
+	SEQ2SEQ_BUDGET=smoke $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 chapters
 
 site: browser book ## test the built site in Chromium
 	@echo "== the built site"
-	$(BIN)/python -m pytest tests/site
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/site
 
 words: $(READY) ## words on each page of the built site; fails where a chapter is too long
 	@$(BIN)/python tools/words.py
@@ -97,6 +109,9 @@ records: export ## run the studies that are missing or out of date (about an hou
 
 colab-check: $(READY) ## run the notebooks as on a fresh Colab runtime (needs Python 3.12)
 	$(BIN)/python tools/colab_check.py --python $(COLAB_PYTHON)
+
+bare-check: $(READY) ## run the notebooks in an environment that holds only ipykernel, as a reader's may
+	$(BIN)/python tools/colab_check.py --bare --python $(PYTHON)
 
 mutants: $(READY) ## break the library line by line and see what no test notices: make mutants MUTANTS="rnn --sample 40"
 	$(BIN)/python tools/mutants.py $(MUTANTS)

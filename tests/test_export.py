@@ -666,6 +666,17 @@ def test_check_fails_on_a_generated_file_that_git_does_not_track(
     assert exported.run("--check") == 0
 
 
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_a_repository_of_another_user_is_exported_and_the_check_says_what_git_says(
+    exported: Tree, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "-q", exported.root], check=True)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert exported.run() == 0
+    capsys.readouterr()
+    assert exported.run("--check") == 1 and "safe.directory" in capsys.readouterr().err
+
+
 def test_errors_end_the_command_and_an_unknown_name_is_refused(book: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     book.chapter("first", "# First\n\n{doc}`nowhere`\n")
     assert book.run() == 1 and capsys.readouterr().err == "chapters/first.md:7: there is no page nowhere\n"

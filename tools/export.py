@@ -12,6 +12,7 @@ import ast
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
@@ -276,9 +277,12 @@ def faults(root: Path, files: dict[str, str], leftovers: bool) -> list[str]:
             found.append(f"{path}: missing")
         elif (root / path).read_text("utf-8") != text:
             found.append(f"{path}: differs from its chapter")
-    if (root / ".git").exists():
-        listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, text=True, check=True)
-        found += [f"{path}: not tracked by git" for path in files if path not in listed.stdout.split("\0")]
+    if (root / ".git").exists() and shutil.which("git"):
+        listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, text=True)
+        if listed.returncode:   # a repository of another user, say; git says what to do
+            found.append(f"git does not list the tracked files: {listed.stderr.strip()}")
+        else:
+            found += [f"{path}: not tracked by git" for path in files if path not in listed.stdout.split("\0")]
     if leftovers:
         present = {path.relative_to(root).as_posix() for pattern in GENERATED for path in root.glob(pattern)}
         found += [f"{path}: no chapter generates it" for path in sorted(present - {*files, "seq2seq/__init__.py"})]
