@@ -1,22 +1,23 @@
 """The exporter, on small books written for each test; the last tests read the notebooks of this book."""
 
 import ast
+import importlib.machinery
+import importlib.metadata
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from export import Book, ExportError, generate, main  # noqa: E402
+from format_cells import formatted  # noqa: E402
 
 FRONT = """---
 jupytext: {text_representation: {extension: .md, format_name: myst}}
@@ -35,6 +36,7 @@ class Tree:
         for folder in ("book", "chapters", "seq2seq/kit"):
             (root / folder).mkdir(parents=True)
         self.write("seq2seq/__init__.py", "")
+        self.write("pyproject.toml", '[project]\nversion = "0.2.0"\n')
         self.write("requirements-nodeps.txt", "# data only\nd2l==1.0.3\ng2p-en==2.1.0\n")
         self.settings("main")
         self.write(
@@ -273,7 +275,7 @@ def test_a_notebook_is_valid_bare_and_starts_with_title_and_install_cell(book: T
     nbformat.validate(notebook)
     title, install, words, hidden, shown = notebook.cells
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
-    assert "import seq2seq" in install.source and install.cell_type == "code"
+    assert install.cell_type == "code"
     assert title.source == (
         f"# First\n\n_A chapter of [A book]({SITE}/). With its figures and outputs: "
         f"[on the website]({SITE}/chapters/first.html)._"
@@ -309,36 +311,155 @@ def test_links_and_install_cell_follow_the_branch_or_the_release(book: Tree, ref
         f"[settings](https://github.com/me/book/blob/{ref}/_config.yml), [Second]({SITE}/chapters/second.html)"
     )
     install = book.notebook().cells[1].source
-    assert f'"seq2seq-book @ git+https://github.com/me/book@{ref}"' in install
-    assert "%pip install -q --no-deps d2l==1.0.3 g2p-en==2.1.0" in install
+    assert f'source="git+https://github.com/me/book@{ref}"' in install
+    assert 'version="0.2.0"' in install and 'data="d2l==1.0.3 g2p-en==2.1.0"' in install
+
+
+class Machine:
+    """Where an install cell runs: a folder, what is installed, and a pip that installs the library or fails."""
+
+    def __init__(self, root: Path, cell: str, packages: dict[str, str]):
+        self.folder, self.site, self.cell, self.packages = root / "work", root / "site", cell, packages
+        self.calls: list[str] = []
+        self.fails: dict[str, str] = {}  # word in a call -> what pip says when it fails
+
+    def library(self, version: str) -> None:
+        (self.site / "seq2seq/kit").mkdir(parents=True, exist_ok=True)
+        (self.site / "seq2seq/__init__.py").write_text(f"__version__ = {version!r}")
+        self.packages["seq2seq-book"] = version
+
+    def pip(self, command: list[str], **options: object) -> subprocess.CompletedProcess:
+        assert command[1:4] == ["-m", "pip", "install"]
+        self.calls.append(" ".join(command[4:]))
+        for word, said in self.fails.items():
+            if word in self.calls[-1]:
+                return subprocess.CompletedProcess(command, 1, "", said)
+        if "seq2seq-book" in self.calls[-1]:
+            self.library("0.2.0")
+        self.packages |= dict(word.split("==") for word in command if "==" in word)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    def run(self) -> list[str]:
+        """Runs the cell; returns what it asked of pip."""
+        self.calls = []
+        exec(self.cell, {})
+        return self.calls
+
+
+BOOK = "seq2seq-book @ git+https://github.com/me/book@main"
+EVERYTHING = ["-q torch==2.9.0+cu126 numpy==2.0.2 " + BOOK, "-q --no-deps d2l==1.0.3 g2p-en==2.1.0"]
 
 
 @pytest.fixture
-def pip(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[InteractiveShell, list[str]]]:
-    """An IPython shell whose `%pip` records its arguments."""
-    shell, calls = InteractiveShell(), []
-    shell.register_magic_function(calls.append, "line", "pip")
-    yield shell, calls
-    shell.history_manager.end_session()
+def machine(book: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine that has torch and numpy, as Colab has."""
+    made = Machine(tmp_path, book.notebook().cells[1].source, {"torch": "2.9.0+cu126", "numpy": "2.0.2"})
+
+    def version(name: str) -> str:
+        if name not in made.packages:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return made.packages[name]
+
+    made.folder.mkdir()
+    made.site.mkdir()
+    for name in [name for name in sys.modules if name.split(".")[0] == "seq2seq"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [str(made.folder), str(made.site)])
+    monkeypatch.setattr(sys, "meta_path", [importlib.machinery.PathFinder])
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(subprocess, "run", made.pip)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    yield made
+    sys.modules.pop("seq2seq", None)
 
 
-def test_the_install_cell_does_nothing_where_the_library_imports(book: Tree, pip, monkeypatch) -> None:
-    shell, calls = pip
-    monkeypatch.setitem(sys.modules, "seq2seq", ast)
-    shell.run_cell(book.notebook().cells[1].source).raise_error()
-    assert calls == []
+def test_the_install_cell_brings_what_is_missing_once_and_keeps_torch_and_numpy(machine: Machine, capsys) -> None:
+    assert machine.run() == EVERYTHING and "Fetching" in capsys.readouterr().out
+    assert machine.run() == [] and capsys.readouterr().out == ""
 
 
-def test_the_install_cell_keeps_torch_and_numpy_as_they_are(book: Tree, pip, monkeypatch) -> None:
-    shell, calls = pip
-    monkeypatch.setitem(sys.modules, "seq2seq", None)  # importing it raises ImportError
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name != "torchvision" or None)
-    monkeypatch.setattr("importlib.metadata.version", {"torch": "2.9.0+cu126", "numpy": "2.0.2"}.get)
-    shell.run_cell(book.notebook().cells[1].source).raise_error()
-    assert calls == [
-        'install -q torch==2.9.0+cu126 numpy==2.0.2 "seq2seq-book @ git+https://github.com/me/book@main"',
-        "install -q --no-deps d2l==1.0.3 g2p-en==2.1.0",
-    ]
+def test_the_install_cell_is_in_the_format_of_all_cells(book: Tree) -> None:
+    cell = book.notebook().cells[1].source
+    assert formatted([cell]) == [cell] and max(map(len, cell.split("\n"))) <= 88
+
+
+@pytest.mark.parametrize(("call", "said", "advice"), [
+    ("seq2seq-book", "/usr/bin/python: No module named pip", "This Python has no pip: run  .* -m ensurepip, then run"),
+    ("seq2seq-book", "fatal: Could not resolve host: github.com", "Is there a network.* run this cell again.*resolve"),
+    ("d2l", "No matching distribution found", "Is there a network.* run this cell again.*No matching"),
+])  # fmt: skip
+def test_a_failed_pip_says_what_to_do_and_the_next_run_repairs_it(machine: Machine, call, said, advice) -> None:
+    machine.fails = {call: said}
+    with pytest.raises(RuntimeError, match=re.compile(advice, re.DOTALL)):
+        machine.run()
+    done, machine.fails = machine.calls[:-1], {}
+    assert done + machine.run() == EVERYTHING
+
+
+def test_a_machine_without_git_is_told_so(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.fails = {"seq2seq-book": "ERROR: Cannot find command 'git'"}
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(RuntimeError, match="no git: get it from"):
+        machine.run()
+
+
+def test_an_installation_that_was_cut_off_is_repaired(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(command: list[str], **options: object) -> None:
+        if "--no-deps" in command:
+            raise KeyboardInterrupt
+        return machine.pip(command)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            machine.run()
+    assert machine.run() == EVERYTHING[1:]
+
+
+def test_other_data_than_the_books_is_replaced(machine: Machine) -> None:
+    machine.run()
+    machine.packages["d2l"] = "0.17.0"
+    assert machine.run() == ["-q --no-deps d2l==1.0.3"]
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_folder_of_the_librarys_name_beside_the_notebook_does_not_matter(machine: Machine, imported: bool) -> None:
+    (machine.folder / "seq2seq").mkdir()
+    if imported:
+        importlib.import_module("seq2seq")
+    assert machine.run() == EVERYTHING and machine.run() == []
+    assert importlib.import_module("seq2seq").__version__ == "0.2.0"
+
+
+@pytest.mark.parametrize("path", ["seq2seq.py", "seq2seq/__init__.py"])
+def test_another_seq2seq_is_named_as_being_in_the_way(machine: Machine, path: str) -> None:
+    (machine.folder / path).parent.mkdir(exist_ok=True)
+    (machine.folder / path).write_text("raise SystemExit('never run')")
+    with pytest.raises(ImportError, match=f"{machine.folder / path} is in the way: .* Rename or move it, restart"):
+        machine.run()
+    assert machine.calls == []
+
+
+def test_a_folder_that_hides_an_installed_library_is_named(machine: Machine) -> None:
+    (machine.folder / "seq2seq").mkdir()
+    machine.packages["seq2seq-book"] = "0.2.0"  # installed from a working tree, so a folder comes first
+    with pytest.raises(ImportError, match=f"{machine.folder / 'seq2seq'} is in the way"):
+        machine.run()
+
+
+@pytest.mark.parametrize(("version", "older"), [("0.1.9", True), ("0.2.0", False), ("0.10.0", False)])
+def test_a_notebook_newer_than_the_library_says_both_versions_and_the_command(
+    machine: Machine, version: str, older: bool
+) -> None:
+    machine.run()
+    machine.library(version)
+    sys.modules.pop("seq2seq")
+    if older:
+        with pytest.raises(ImportError, match=re.escape(f'%pip install --upgrade "{BOOK}"')) as caught:
+            machine.run()
+        assert "version 0.2.0 of the book" in str(caught.value) and "library to version 0.1.9" in str(caught.value)
+    else:
+        assert machine.run() == []
 
 
 EXERCISE = """

@@ -52,7 +52,7 @@ class Repository:
         return self.run(sys.executable, "tools/release.py", tag)
 
     def install_cell(self, revision: str) -> str:
-        return json.loads(self.git("show", f"{revision}:chapters/one.ipynb"))["cells"][0]["source"]
+        return json.loads(self.git("show", f"{revision}:chapters/one.ipynb"))["cells"][1]["source"]
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,17 +30,73 @@ GENERATED = ("chapters/*.ipynb", "seq2seq/*.py")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 INSTALL = """\
 # @title Install the book's library
-# Colab and other fresh machines: fetch this book's library. Where it already imports, this cell does nothing.
-try:
-    import seq2seq
-except ImportError:
-    from importlib.metadata import version
+# On a fresh machine, such as Colab's, this cell fetches the library of this book.
+# Where everything is there, it does nothing; after a failure, run it again.
+def install_book(version: str, source: str, data: str) -> None:
+    import re
+    import shutil
+    import subprocess
+    import sys
+    from importlib import import_module, invalidate_caches, metadata
     from importlib.util import find_spec
+    from pathlib import Path
 
-    names = filter(find_spec, ("torch", "torchvision", "numpy"))  # what is here stays as it is
-    keep = " ".join(f"{{name}}=={{version(name)}}" for name in names)
-    %pip install -q {{keep}} "seq2seq-book @ git+{url}@{ref}"
-    %pip install -q --no-deps {nodeps}"""
+    def installed(name):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return None
+
+    def library_is_here():
+        module = sys.modules.get("seq2seq")
+        if module and not getattr(module, "__file__", None):
+            del sys.modules["seq2seq"]  # a folder of that name, imported in its place
+        invalidate_caches()
+        spec = find_spec("seq2seq")
+        if spec is None or (spec.origin is None and not installed("seq2seq-book")):
+            return False
+        if spec.origin is None or not Path(spec.origin).with_name("kit").is_dir():
+            place = spec.origin or list(spec.submodule_search_locations)[0]
+            raise ImportError(
+                f"{place} is in the way: it has the name of this book's library. "
+                "Rename or move it, restart the kernel and run this cell again."
+            )
+        return True
+
+    def pip(*packages):
+        command = [sys.executable, "-m", "pip", "install", "-q", *packages]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        said = (done.stdout + done.stderr).strip()
+        if "No module named pip" in said:
+            advice = f"This Python has no pip: run  {sys.executable} -m ensurepip"
+        elif shutil.which("git") is None:
+            advice = "This machine has no git: get it from https://git-scm.com"
+        else:
+            advice = "Is there a network, and room on the disk? Look below"
+        raise RuntimeError(f"{advice}, then run this cell again. pip said:\\n{said}")
+
+    book = f"seq2seq-book @ {source}"
+    if not library_is_here():
+        print("Fetching the book's library; longest where PyTorch is missing …")
+        names = ("torch", "torchvision", "numpy")  # what is here stays as it is
+        pip(*(f"{name}=={installed(name)}" for name in names if installed(name)), book)
+        library_is_here()
+    pins = [pin.split("==") for pin in data.split()]
+    if missing := [f"{n}=={pinned}" for n, pinned in pins if installed(n) != pinned]:
+        pip("--no-deps", *missing)
+    found = import_module("seq2seq").__version__
+    have, need = ([int(n) for n in re.findall(r"\\d+", v)] for v in (found, version))
+    if have < need:
+        raise ImportError(
+            f"This notebook belongs to version {version} of the book, the installed "
+            f"library to version {found}. Run this line in a cell, then restart the "
+            f'kernel:\\n%pip install --upgrade "{book}"'
+        )
+
+
+"""
 HEADER = '''\
 """{title}: the library code of chapters/{name}.md.
 
@@ -202,8 +259,10 @@ def fenced(source: str) -> str:
 
 
 def install_cell(book: Book) -> nbformat.NotebookNode:
-    source = INSTALL.format(url=book.repository, ref=book.ref, nodeps=" ".join(book.nodeps))
-    return nbformat.v4.new_code_cell(source, metadata=FOLDED)
+    version = tomllib.loads((book.root / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    call = ["install_book(", f'    version="{version}",', f'    source="git+{book.repository}@{book.ref}",',
+            f'    data="{" ".join(book.nodeps)}",', ")"]  # fmt: skip
+    return nbformat.v4.new_code_cell(INSTALL + "\n".join(call), metadata=FOLDED)
 
 
 def make_notebook(book: Book, page: Page) -> str:
