@@ -50,3 +50,11 @@ def test_style_sheets_become_one_and_a_second_time_changes_nothing(tmp_path: Pat
 def test_icons_in_use_are_kept():
     css = r'.fa-rocket:before{content:"\f135"}.fa-map:before{content:"\f279"}:root{--pst-icon-bell:"\f0f3"}'
     assert light.icon_codes(css, {"fa-rocket"}) == {0xF135, 0xF0F3}
+
+
+def test_colours_are_light_without_a_script_and_on_paper():
+    css = 'html[data-theme="light"] a{b:c}html[data-theme=dark] a{b:d}@media (x){html[data-theme="dark"]{e:f}}p{g:h}'
+    assert light.light_by_default(css) == (
+        "html:not([data-theme=dark]) a{b:c}@media print{html[data-theme] a{b:c}}"
+        "@media screen{html[data-theme=dark] a{b:d}}"
+        '@media (x){@media screen{html[data-theme="dark"]{e:f}}}p{g:h}')

@@ -8,6 +8,7 @@ and equations show where no script runs.
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import logging
@@ -23,6 +24,7 @@ import pydata_sphinx_theme
 from fontTools import subset
 from frontend import ROOT, tool
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 # One equation as Sphinx and MyST write it: \(…\) in a span, \[…\] in a div, or an AMS environment in a div.
@@ -48,6 +50,7 @@ STYLE_LINK = re.compile(
     r'(?:[^>]*data-sheets="([^"]*)")?[^>]*>\s*'
 )
 CSS_TOKEN = re.compile(r"""\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|url\([^)\"']*\)|[{};]|[^\"'{};u]+|u""", re.DOTALL)
+THEME = re.compile(r"(?<!not\()\[data-theme=\"?(light|dark)\"?\]")
 ICON_FONTS = ("fa-solid-900", "fa-regular-400", "fa-brands-400")
 
 
@@ -158,6 +161,22 @@ def purge(css: str, words: set[str]) -> str:
     return kept
 
 
+def light_by_default(css: str) -> str:
+    """The style sheet with its light colours also where no script has chosen a theme, and always on paper."""
+    made = ""
+    for head, body in statements(css):
+        rule = f"{head};" if body is None else f"{head}{{{body}}}"
+        if head.startswith(("@media", "@supports")):
+            made += f"{head}{{{light_by_default(body)}}}"
+        elif body is None or not (theme := THEME.search(head)):
+            made += rule
+        elif theme[1] == "dark":
+            made += f"@media screen{{{rule}}}"
+        else:
+            made += THEME.sub(":not([data-theme=dark])", rule) + f"@media print{{{THEME.sub('[data-theme]', rule)}}}"
+    return made
+
+
 def read_sheet(name: str, static: Path) -> str:
     """A style sheet with its imports in their places and its addresses relative to `_static/`."""
     folder = posixpath.dirname(name)
@@ -189,7 +208,7 @@ def bundle_styles(pages: dict[Path, str], site: Path) -> None:
         name = f"book-{zlib.crc32(sheets.encode()):08x}.css"
         if name not in made:
             # Sheets are named by their path below _static/, the same on every page.
-            css = purge("".join(read_sheet(sheet, static) for sheet in sheets.split()), words)
+            css = light_by_default(purge("".join(read_sheet(sheet, static) for sheet in sheets.split()), words))
             (static / name).write_text(css, "utf-8")
             made[name] = f"{zlib.crc32(css.encode()):08x}"
         up = "../" * (len(path.relative_to(site).parts) - 1)
@@ -199,7 +218,12 @@ def bundle_styles(pages: dict[Path, str], site: Path) -> None:
 
 
 def lighten(text: str) -> str:
-    """A page without the theme's icon script and MathJax, its other scripts deferred."""
+    """A page without the theme's icon script and MathJax, its other scripts deferred.
+
+    Bootstrap's watch over the contents goes too: it takes any link for an entry and loses its place on a jump, so
+    book.js does it.
+    """
+    text = text.replace('<body data-bs-spy="scroll"', "<body", 1)
     for unwanted in (MATHJAX, ICON_SCRIPT, SCRIPT_PRELOAD):
         text = unwanted.sub("", text)
     return EAGER_SCRIPT.sub("<script defer ", WRONG_NAME.sub(r"\1\2", text))
@@ -233,7 +257,19 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
             path.write_text(light, "utf-8")
 
 
+def dressed_anew(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Write all pages again when a style, a script, a picture or a tool that works on finished pages has changed."""
+    files = [*(ROOT / "book/static").iterdir(), *(ROOT / "tools").glob("*.[jp][sy]"), ROOT / "_build/frontend.stamp"]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files) if path.is_file())).hexdigest()
+    mark = Path(app.doctreedir) / "dress.digest"
+    if mark.is_file() and mark.read_text() == digest:
+        return []
+    mark.write_text(digest)
+    return sorted(env.found_docs)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     logging.getLogger("fontTools").setLevel(logging.WARNING)   # it reports every table of a font
+    app.connect("env-updated", dressed_anew)
     app.connect("build-finished", finish, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

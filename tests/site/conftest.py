@@ -13,6 +13,9 @@ sys.path.insert(0, str(ROOT / "tools"))
 from lighthouse import CHROMIUM_FLAGS, chromium  # noqa: E402
 from site_server import SITE, serving  # noqa: E402
 
+# Every page's path inside the site, less the one-line page that sends `/` to the landing page.
+PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if path != SITE / "index.html")
+
 
 @pytest.fixture(scope="session")
 def site() -> Path:
@@ -24,8 +27,7 @@ def site() -> Path:
 
 @pytest.fixture(scope="session")
 def pages(site: Path) -> list[str]:
-    """Every page's path inside the site, less the one-line page that sends `/` to the landing page."""
-    return sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html") if path != site / "index.html")
+    return PAGES
 
 
 @pytest.fixture(scope="session")
