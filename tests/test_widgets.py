@@ -118,7 +118,8 @@ class Kernel:
     def __init__(self):
         self.manager = KernelManager()
         self.manager.kernel_cmd = [PYTHON, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        self.manager.start_kernel(env={**os.environ, "PYTHONPATH": str(ROOT)})
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "SEQ2SEQ_WIDGETS": ""}   # as for a reader
+        self.manager.start_kernel(env=environment)
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=120)

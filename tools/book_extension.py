@@ -186,38 +186,36 @@ def read_page(app: Sphinx, doctree: nodes.document) -> None:
             block.rawsource, block.children = code, [nodes.Text(code)]
 
 
-def claims_table(app: Sphinx, docname: str) -> nodes.Node:
-    claims = app.env.book_claims
-    order = [doc for doc in app.env.toctree_includes.get(app.config.root_doc, []) if doc in claims]
-    order += sorted(set(claims) - set(order))
-    if not order:
-        return nodes.paragraph("", "No chapter of this build makes a claim.")
-    table = nodes.table(classes=["claims"])
-    group = nodes.tgroup(cols=4)
-    table += group
-    for width in (50, 25, 10, 15):
-        group += nodes.colspec(colwidth=width)
-    body = nodes.tbody()
-
+def claims_of(app: Sphinx, docname: str, doc: str) -> nodes.section:
+    """The claims of one chapter, each linked to its box, under the chapter's title."""
     def row(*cells: nodes.Node | str) -> nodes.row:
         made = nodes.row()
         for cell in cells:
             made += nodes.entry("", nodes.paragraph("", "", nodes.Text(cell) if isinstance(cell, str) else cell))
         return made
 
-    group += nodes.thead("", row("Claim", "Measured", "Verdict", "Chapter"))
-    group += body
-    for doc in order:
-        for claim in claims[doc]:
-            title = nodes.Text(app.env.titles[doc].astext())
-            link = make_refnode(app.builder, docname, doc, claim["anchor"], title)
-            body += row(claim["text"], claim["measured"], claim["verdict"], link)
-    return table
+    title = make_refnode(app.builder, docname, doc, None, nodes.Text(app.env.titles[doc].astext()))
+    section = nodes.section("", nodes.title("", "", title), ids=[f"claims-{doc.rpartition('/')[2].replace('_', '-')}"])
+    table = nodes.table(classes=["claims"])
+    group = nodes.tgroup(cols=3)
+    for width in (50, 35, 15):
+        group += nodes.colspec(colwidth=width)
+    group += nodes.thead("", row("Claim", "Measured", "Verdict"))
+    group += nodes.tbody("", *(
+        row(make_refnode(app.builder, docname, doc, claim["anchor"], nodes.Text(claim["text"])), claim["measured"],
+            claim["verdict"]) for claim in app.env.book_claims[doc]))  # fmt: skip
+    table += group
+    section += table
+    return section
 
 
 def fill_claims(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    claims = app.env.book_claims
+    order = [doc for doc in app.env.toctree_includes.get(app.config.root_doc, []) if doc in claims]
+    order += sorted(set(claims) - set(order))
+    empty = nodes.paragraph("", "No chapter of this build makes a claim.")
     for node in list(doctree.findall(ClaimsNode)):
-        node.replace_self(claims_table(app, docname))
+        node.replace_self([claims_of(app, docname, doc) for doc in order] or empty)
 
 
 def linked_pages(app: Sphinx, env: BuildEnvironment) -> list[str]:

@@ -39,6 +39,10 @@ ICON_SCRIPT = re.compile(r"<script src=\"[^\"]*fontawesome\.js[^\"]*\"></script>
 SCRIPT_PRELOAD = re.compile(r"<link rel=\"preload\" as=\"script\"[^>]*>\s*")
 FONT = "frontend/fonts/source-serif-4-latin-wght-normal.woff2"
 OPTIONS_SCRIPT = re.compile(r"<script src=\"[^\"]*documentation_options\.js[^\"]*\"></script>")
+# Without a script a page is light; with one it has the reader's colours from the first paint on.
+THEMES = {'data-theme="auto"': 'data-theme="light"',
+          'localStorage.getItem("theme") || "auto"': 'localStorage.getItem("theme") || '
+          '(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")'}  # fmt: skip
 EAGER_SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async)\b)(?=[^>]*src=)(?![^>]*documentation_options)")
 # Names for screen readers that differ from what is shown, which is name enough ("Search" for "Search Ctrl+K").
 WRONG_NAME = re.compile(
@@ -224,6 +228,8 @@ def lighten(text: str) -> str:
     book.js does it.
     """
     text = text.replace('<body data-bs-spy="scroll"', "<body", 1)
+    for auto, known in THEMES.items():
+        text = text.replace(auto, known, 1)
     for unwanted in (MATHJAX, ICON_SCRIPT, SCRIPT_PRELOAD):
         text = unwanted.sub("", text)
     return EAGER_SCRIPT.sub("<script defer ", WRONG_NAME.sub(r"\1\2", text))

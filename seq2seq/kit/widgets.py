@@ -25,7 +25,7 @@ STYLE = """
 .stepper-controls button { font: inherit; color: inherit; background: none; border: 1px solid currentColor;
   border-radius: .3em; padding: .15em .8em; min-height: 2.2em; cursor: pointer; }
 .stepper-controls button:disabled { opacity: .45; cursor: default; }
-.stepper-controls input { flex: 1 1 8em; min-width: 6em; max-width: 24em; min-height: 2.2em; }
+.stepper-controls input { flex: 1 1 10em; min-width: 10em; max-width: 24em; min-height: 2.2em; }
 .stepper-controls :focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
 .stepper-frames { margin: 0; padding-left: 2em; overflow-x: auto; }
 .stepper[data-ready] .stepper-frames { list-style: none; padding-left: 0; }

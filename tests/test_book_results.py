@@ -1,0 +1,124 @@
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+from book_results import (  # noqa: E402
+    BASE,
+    difference,
+    dots,
+    drawn,
+    interval,
+    label_cells,
+    lengths,
+    measured_on,
+    systems,
+    table,
+)
+
+PROVENANCE = {"machine": "two <cores>", "torch": "2.14", "date": "2030-01-31", "seconds": 60.0}
+
+
+def digits(numbers) -> str:
+    return "".join(np.base_repr(int(number), 36).lower() for number in numbers)
+
+
+def row(settings: dict, edits: np.ndarray | None = None, per: float = 0.2, **more) -> dict:
+    result = {"per": per, "wer": 0.5, "by_length": {"1–5": per / 2, "15+": 2 * per}, **more}
+    if edits is not None:
+        size = np.full(len(edits), 10)
+        result |= {"per": float(edits.sum() / size.sum()), "edits": digits(edits), "lengths": digits(size)}
+    return {"settings": settings, "result": result, "first_losses": [], "provenance": PROVENANCE}
+
+
+def write(folder: Path, name: str, *rows: dict) -> None:
+    (folder / f"{name}.json").write_text(json.dumps({"study": name, "rows": rows}))
+
+
+@pytest.fixture
+def records(tmp_path) -> Path:
+    """A base, a variant that makes one edit more in every word, one that only wins by chance, and what is no result."""
+    rng = np.random.default_rng(1)
+    base = rng.integers(1, 11, size=400)
+    write(tmp_path, "rnn-variants",
+          *(row({"seed": seed}, base) for seed in (0, 1)),
+          *(row({"context": "initial", "seed": seed}, base + 1) for seed in (0, 1)),
+          *(row({"cell": "lstm", "seed": seed}, rng.permutation(base) - (np.arange(400) < 20)) for seed in (0, 1)))
+    write(tmp_path, "rnn-g2p-en", row({"seed": 0}, per=0.08))
+    write(tmp_path, "rnn-learning-rates", row({"lr": 0.1, "split": "validation", "seed": 0}, base))
+    write(tmp_path, "rnn-translation", {**row({"seed": 0}), "result": {"bleu": 28.0}})
+    return tmp_path
+
+
+def test_the_base_stands_first_and_the_others_by_their_error(records):
+    found = systems(records)
+    assert found[0].name == BASE and len(found[0].rows) == 2
+    assert [system.name for system in found[1:]] == [
+        "g2p-en, published weights", "the same, LSTM cell", "the same, context vector at the start only"]
+
+
+def test_a_difference_is_of_the_same_words(records):
+    base, published, lstm, once = systems(records)
+    assert difference(once, base) == "+10.0 (+10.0 to +10.0)"      # every word one edit of ten more: no doubt at all
+    gap, low, high = (float(n.replace("−", "-")) for n in re.findall(r"[+−][\d.]+", difference(lstm, base)))
+    assert low < 0 < high and gap == pytest.approx(-0.5, abs=0.05)  # other words: nothing to be sure of
+    assert difference(published, base) == f"−{100 * (base.mean('per') - 0.08):.1f}"   # no words on record, no interval
+
+
+def test_an_interval_covers_what_it_says(records):
+    """The bootstrap's width is that of theory for a mean over words."""
+    base = systems(records)[0]
+    words = base.words()
+    low, high = interval(drawn(words))
+    theory = 2 * 1.96 * (words[0] / words[1]).std() / np.sqrt(words.shape[1])
+    assert high - low == pytest.approx(theory, rel=0.1)
+    assert low < base.mean("per") < high
+    assert words[1].tolist() == [20] * 400                          # lengths of ten, of two seeds
+
+
+def test_the_table_links_to_the_files(records):
+    html = table(systems(records), "https://example.org/records/")
+    assert html.count("<tr>") == 5
+    assert '<a href="https://example.org/records/rnn-variants.json">rnn-variants</a>' in html
+    assert "rnn-learning-rates" not in html and "rnn-translation" not in html
+    first = html.split("<tr>")[2]
+    assert "<td></td>" in first                                     # the base is compared with nothing
+
+
+def test_pictures_say_in_words_what_they_show(records):
+    found = systems(records)
+    html = dots(found)
+    assert html.count("<i ") == 7 and html.count("<b ") == 4        # a dot for each seed, a bar for each system
+    assert html.count("<s ") == 3                                   # an interval where the words are kept
+    assert f"{BASE} {100 * found[0].mean('per'):.1f} %" in re.search(r'aria-label="([^"]*)"', html)[1]
+    places = [float(x) for x in re.findall(r"left:([\d.]+)%", html)]
+    assert max(places) <= 100 and min(places) >= 0
+    bars = lengths(found)
+    heights = [float(x) for x in re.findall(r"height:([\d.]+)rem", bars)]
+    assert heights[1] == pytest.approx(4 * heights[0], abs=0.05)
+    assert measured_on(found) == "two <cores>, torch 2.14, 2030-01"
+
+
+def test_the_books_own_records_can_be_shown():
+    found = systems(ROOT / "seq2seq/records")
+    assert found[0].is_base and len(found) > 5
+    assert len({system.name for system in found}) == len(found)     # two rows of one name would puzzle a reader
+
+
+TABLE = ('<table class="table"><thead><tr><th class="head"><p>A &amp; B</p></th><th>PER</th><th>WER</th></tr></thead>'
+         "<tbody><tr><td><p>x</p></td><td>1</td><td>2</td></tr></tbody></table>")
+
+
+def test_cells_are_named_for_the_phone():
+    done = label_cells(f"<p>{TABLE}</p>{TABLE}")
+    assert done.count('data-cards=""') == 2
+    assert '<td data-label="A &amp; B"><p>x</p></td><td data-label="PER">1</td><td data-label="WER">2</td>' in done
+    two = "<table><thead><tr><th>A</th><th>B</th></tr></thead><tbody><tr><td>1</td><td>2</td></tr></tbody></table>"
+    frame = TABLE.replace('class="table"', 'class="dataframe"')
+    joined = TABLE.replace("<td>1</td><td>2</td>", '<td colspan="2">1</td>')
+    assert label_cells(two + frame + joined) == two + frame + joined

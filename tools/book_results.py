@@ -1,0 +1,212 @@
+"""Results on record, drawn when the site is built: `{results} table`, `{results} dots`, `{results} lengths`.
+
+A record's rows with a PER on the test words are results; runs that differ in the seed alone are one system. The system
+that the others are compared with is BASE. An interval is a bootstrap
+over the test words, which a record allows that keeps the edits of every word; differences draw the same words for both.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+FOLDER = Path("seq2seq/records")
+BASE = "GRU, two directions, context vector at every step"
+# The system that each study runs when it is given no setting.
+NAMES = {"rnn-variants": BASE, "bottleneck-variants": BASE}
+NAMES |= dict.fromkeys(("rnn-g2p-en", "bottleneck-g2p-en"), "g2p-en, published weights")
+WORDS = {"context": "context vector at the {} only", "bidirectional": "one direction", "summary": "{} of the states",
+         "cell": "{} cell", "hidden_size": "{} wide"}  # fmt: skip
+VALUES = {"initial": "start", "rnn": "plain RNN", "lstm": "LSTM"}
+DRAWS = 1000
+TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
+
+
+@dataclass
+class System:
+    """What is on record for one setting: a row for each seed."""
+
+    study: str
+    setting: dict[str, Any]
+    rows: list[dict]
+
+    @property
+    def name(self) -> str:
+        name = NAMES.get(self.study, self.study)
+        known = [WORDS[k].format(VALUES.get(v, v)) for k, v in self.setting.items() if k in WORDS]
+        return f"{'the same' if name == BASE else name}, {', '.join(known)}" if known else name
+
+    @property
+    def is_base(self) -> bool:
+        return self.name == BASE
+
+    def values(self, measure: str) -> list[float]:
+        return [row["result"][measure] for row in self.rows]
+
+    def mean(self, measure: str) -> float:
+        return float(np.mean(self.values(measure)))
+
+    def words(self) -> np.ndarray | None:
+        """(2, words): edits and reference lengths of every test word, summed over the seeds, where they are kept."""
+        results = [row["result"] for row in self.rows]
+        if not all({"edits", "lengths"} <= result.keys() for result in results):
+            return None
+        return np.array([[[int(digit, 36) for digit in result[key]] for key in ("edits", "lengths")]
+                         for result in results]).sum(axis=0)  # fmt: skip
+
+
+def systems(folder: Path) -> list[System]:
+    """Every system scored on the test words: the one that others are compared with first, then by PER."""
+    found: dict[tuple[str, str], System] = {}
+    for path in sorted(folder.glob("*.json")):
+        for row in json.loads(path.read_text("utf-8"))["rows"]:
+            setting = {key: value for key, value in row["settings"].items() if key != "seed"}
+            if {"per", "wer"} <= row["result"].keys() and setting.get("split", "test") == "test":
+                key = path.stem, json.dumps(setting, sort_keys=True)
+                found.setdefault(key, System(path.stem, setting, [])).rows.append(row)
+    return sorted(found.values(), key=lambda system: (not system.is_base, system.mean("per")))
+
+
+def drawn(words: np.ndarray) -> np.ndarray:
+    """PER of as many drawings of the words as DRAWS says; the same drawings for every system of as many words."""
+    count = words.shape[1]
+    times = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=DRAWS)
+    edits, lengths = words @ times.T
+    return edits / lengths
+
+
+def interval(draws: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def difference(system: System, base: System) -> str:
+    """PER less that of the base, in points, with the interval of the difference where the records allow one."""
+    gap = f"{100 * (system.mean('per') - base.mean('per')):+.1f}".replace("-", "−")
+    ours, theirs = system.words(), base.words()
+    if ours is None or theirs is None or ours.shape != theirs.shape:
+        return gap
+    low, high = (f"{100 * value:+.1f}".replace("-", "−") for value in interval(drawn(ours) - drawn(theirs)))
+    return f"{gap} ({low} to {high})"
+
+
+def spread(values: list[float]) -> str:
+    """The mean of the seeds, and the lowest and highest."""
+    mean = f"{100 * float(np.mean(values)):.1f} %"
+    return mean if len(values) == 1 else f"{mean} ({100 * min(values):.1f}–{100 * max(values):.1f})"
+
+
+def table(found: list[System], link: str) -> str:
+    """One row a system. link: where the record files are, ending in a slash."""
+    base = found[0] if found[0].is_base else None
+    heads = ["system", "PER", "against the first row", "WER", "seeds", "record"]
+    rows = []
+    for system in found:
+        compared = difference(system, base) if base and system is not base else ""
+        file = f"{system.study}.json"
+        record = f'<a href="{html.escape(link + file)}">{html.escape(system.study)}</a>'
+        cells = [html.escape(system.name), spread(system.values("per")), compared, spread(system.values("wer")),
+                 str(len(system.rows)), record]  # fmt: skip
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    return f'<table class="table results"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def dots(found: list[System]) -> str:
+    """The same as a picture: a dot for each seed, a bar for their mean, a line for its interval over words."""
+    step = 0.05
+    top = step * np.ceil(max(max(system.values("per")) for system in found) / step + 0.2)
+
+    def place(value: float) -> str:
+        return f"{100 * value / top:.2f}%"
+
+    rows, said = [], []
+    for system in found:
+        marks = "".join(f'<i style="left:{place(value)}"></i>' for value in system.values("per"))
+        if (words := system.words()) is not None:
+            low, high = interval(drawn(words))
+            marks += f'<s style="left:{place(low)};width:{place(high - low)}"></s>'
+        marks += f'<b style="left:{place(system.mean("per"))}"></b>'
+        said.append(f"{system.name} {100 * system.mean('per'):.1f} %")
+        rows.append(f'<div class="dots-row"><span class="dots-name">{html.escape(system.name)}</span>'
+                    f'<span class="dots-track">{marks}</span></div>')  # fmt: skip
+    ticks = "".join(f'<span style="left:{place(value)}">{100 * value:.0f} %</span>'
+                    for value in np.arange(0, top + step / 2, step))  # fmt: skip
+    return (f'<div class="dots" role="img" aria-label="Mean PER: {html.escape("; ".join(said))}">{"".join(rows)}'
+            f'<div class="dots-row dots-axis"><span class="dots-name">PER</span>'
+            f'<span class="dots-track">{ticks}</span></div></div>')  # fmt: skip
+
+
+def lengths(found: list[System]) -> str:
+    """How the error of the first system grows with the length of the word: a bar for each group of lengths."""
+    groups = [row["result"]["by_length"] for row in found[0].rows]
+    means = {name: float(np.mean([group[name] for group in groups])) for name in groups[0]}
+    rem = 11 / max(means.values())
+    bars = "".join(f'<div><b>{100 * value:.0f} %</b><span style="height:{rem * value:.2f}rem"></span>'
+                   f"<em>{html.escape(name)}</em></div>" for name, value in means.items())  # fmt: skip
+    said = "; ".join(f"{name} letters {100 * value:.0f} %" for name, value in means.items())
+    label = html.escape(f"Phonemes wrong, by length of the word: {said}")
+    return f'<div class="bars" role="img" aria-label="{label}">{bars}</div>'
+
+
+def measured_on(found: list[System]) -> str:
+    """The machines, in words."""
+    made = [row["provenance"] for system in found for row in system.rows]
+    return "; ".join(sorted({f"{row['machine']}, torch {row['torch']}, {row['date'][:7]}" for row in made}))
+
+
+class Results(SphinxDirective):
+    """`{results} table`, `dots`, `lengths` or `machines`."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        kind = directives.choice(self.arguments[0], ("table", "dots", "lengths", "machines"))
+        folder = Path(self.env.srcdir) / FOLDER
+        for path in folder.glob("*.json"):
+            self.env.note_dependency(str(path))
+        found = systems(folder)
+        if not found:
+            return [nodes.paragraph("", "No pronunciation result is on record in this version of the book.")]
+        if kind == "machines":
+            return [nodes.paragraph("", f"Measured on: {measured_on(found)}.")]
+        settings = yaml.safe_load((Path(self.env.srcdir) / "_config.yml").read_text("utf-8"))["repository"]
+        link = f"{settings['url']}/blob/{settings['branch']}/{FOLDER.as_posix()}/"
+        drawing = {"table": lambda: table(found, link), "dots": lambda: dots(found), "lengths": lambda: lengths(found)}
+        return [nodes.raw("", drawing[kind](), format="html")]
+
+
+def label_cells(body: str) -> str:
+    """Give every cell of a table with three columns or more its column's name, which a phone shows beside it."""
+    def one(match: re.Match[str]) -> str:
+        text = match[0]
+        heads = [re.sub(r"<[^>]*>", "", head).strip() for head in re.findall(r"<th\b[^>]*>(.*?)</th>", text, re.DOTALL)]
+        rows = re.findall(r"<tr\b.*?</tr>", text, re.DOTALL)
+        if len(heads) < 3 or "dataframe" in text[:200] or any(row.count("<td") != len(heads) for row in rows[1:]):
+            return text
+        names = iter(heads * (len(rows) - 1))
+        labelled = re.sub(r"<td\b", lambda _: f'<td data-label="{html.escape(html.unescape(next(names)))}"', text)
+        return labelled.replace("<table", '<table data-cards=""', 1)
+    return TABLE.sub(one, body)
+
+
+def page_context(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    if "body" in context:
+        context["body"] = label_cells(context["body"])
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_directive("results", Results)
+    app.connect("html-page-context", page_context)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
