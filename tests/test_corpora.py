@@ -402,12 +402,18 @@ def test_grammar_in_one_split(split):
 
 
 @pytest.mark.parametrize("wrong", [
-    {"target": "en"}, {"target": "it"}, {"clauses": 0}, {"clauses": (3, 2)}, {"codings": 3},
+    {"target": "en"}, {"target": "it"}, {"clauses": 0}, {"clauses": (3, 2)}, {"codings": 3}, {"clauses": 301},
+    {"clauses": (1, 900)}, {"n": -1},
     {"codings": 2, "target": "zh"}, {"split": "dev"},
 ])
 def test_grammar_refuses_what_it_cannot_say(wrong):
     with pytest.raises(ValueError, match="must be"):
-        corpora.phrase_grammar(1, seed=0, **wrong)
+        corpora.phrase_grammar(**{"n": 1, "seed": 0} | wrong)
+
+
+def test_the_longest_sentences_can_be_said():
+    for example in corpora.phrase_grammar(20, seed=1, clauses=300):
+        assert len(example.source) > 1000
 
 
 # Brown

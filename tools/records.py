@@ -8,10 +8,11 @@ Studies are the `Study` objects of the chapters' modules. Without names, all of 
 
 import argparse
 import importlib
+import os
 import sys
 from pathlib import Path
 
-from seq2seq.kit.records import RecordError, Study, source_hash
+from seq2seq.kit.records import RecordError, Study, plain, source_hash
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,22 +39,23 @@ def record(study: Study) -> None:
 def keep(study: Study) -> None:
     """Keep the rows that other code made, if their first losses are what they were."""
     on_record = [row["settings"] for row in study.rows()]
-    for settings in (settings for settings in study.missing() if settings in on_record):
+    for settings in (settings for settings in study.missing() if plain(settings) in on_record):
         study.keep(settings)
         print(f"{study.name}: kept {settings}", flush=True)
 
 
 def check(study: Study) -> list[str]:
-    """Replay the first steps of one run of each setting; return what is wrong."""
+    """Replay the first steps of each setting, and of each seed; return what is wrong."""
     problems = []
-    on_record = [row["settings"] for row in study.rows()]
-    absent = [settings for settings in study.plan() if settings not in on_record]
-    if absent:
+    on_record, plan = [row["settings"] for row in study.rows()], [plain(settings) for settings in study.plan()]
+    if absent := [settings for settings in plan if settings not in on_record]:
         problems.append(f"{study.name}: not on record: {absent}; run: make records")
+    if foreign := [settings for settings in on_record if settings not in plan]:
+        problems.append(f"{study.name}: on record, but not in the study's plan: {foreign}; run: make records")
     if any(row["provenance"]["source"] != source_hash(study.run) for row in study.rows()):
         print(f"warning: {study.name}: the code has changed since the record was made; make records renews it")
-    for settings in on_record:
-        if settings["seed"] == study.seeds[0]:
+    for settings in study.sample():
+        if plain(settings) in on_record:
             try:
                 study.replay(settings)
             except RecordError as error:
@@ -67,6 +69,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="replay the first steps instead of running")
     parser.add_argument("--keep", action="store_true", help="keep rows of older code whose first losses are the same")
     arguments = parser.parse_args()
+    os.environ.setdefault("SEQ2SEQ_DEVICE", "cpu")    # where the records were made: a GPU rounds and draws otherwise
     chosen = studies(arguments.names)
     if not arguments.check:
         for study in chosen:

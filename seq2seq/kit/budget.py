@@ -24,5 +24,11 @@ def choose(*, smoke: T, cpu: T, full: T) -> T:
 
 
 def steps(cpu: int, full: int | None = None, smoke: int = 3) -> int:
-    """Training steps for the budget in force; without `full`, the full budget takes as many as `cpu`."""
+    """Training steps for the budget in force; without `full`, the full budget takes as many as `cpu`.
+
+    Raises ValueError for steps that are no whole number above 0.
+    """
+    for given in (smoke, cpu, cpu if full is None else full):
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+            raise ValueError(f"training takes a whole number of steps, at least 1, not {given!r}")
     return choose(smoke=smoke, cpu=cpu, full=cpu if full is None else full)

@@ -19,13 +19,16 @@ INK = "#010203"  # stands for the page's text colour until the SVG is written
 
 
 class Picture:
-    """A finished figure: inline SVG with a text alternative."""
+    """A finished figure: inline SVG with a text alternative, and as PNG where no HTML can go, such as in a PDF."""
 
-    def __init__(self, svg: str, alt: str):
-        self.svg, self.alt = svg, alt
+    def __init__(self, svg: str, png: bytes, alt: str):
+        self.svg, self.png, self.alt = svg, png, alt
 
     def __repr__(self) -> str:
         return f"[Figure: {self.alt}]"
+
+    def _repr_png_(self) -> bytes:
+        return self.png
 
     def _repr_html_(self) -> str:
         return f'<div class="picture" role="img" aria-label="{html.escape(self.alt, quote=True)}">{self.svg}</div>'
@@ -63,11 +66,13 @@ def show(figure: Figure, alt: str) -> Picture:
     file = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": alt}):  # ids that differ between the figures of a page
         figure.savefig(file, format="svg", metadata={"Date": None})
+    raster = io.BytesIO()
+    figure.savefig(raster, format="png", dpi=150, transparent=False, facecolor="white", metadata={"Software": None})
     plt.close(figure)
     svg = file.getvalue()[file.getvalue().index("<svg") :]
     svg = svg.replace(INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    return Picture(svg, alt)
+    return Picture(svg, raster.getvalue(), alt)
 
 
 def loss_curve(losses: Sequence[float], floor: float | None = None, window: int = 20) -> Picture:

@@ -21,7 +21,7 @@ def in_notebook() -> bool:
 class Progress:
     """Iterate over `steps` showing how far it is; `note(text)` adds a few words, such as the loss.
 
-    In a notebook one output cell is rewritten in place, and its last state is what the page keeps.
+    In a notebook one output is rewritten in place. It is emptied after the last step, so a finished bar leaves nothing.
     """
 
     def __init__(self, steps: Iterable[T], label: str, total: int | None = None, every: float = 0.5):
@@ -40,26 +40,27 @@ class Progress:
                 yield step
                 bar.set_postfix_str(self.text, refresh=False)
             return
-        self.start = time.perf_counter()
-        done = 0
+        self.start = self.shown = time.perf_counter()
         for done, step in enumerate(self.steps, 1):
             yield step
             if time.perf_counter() - self.shown > self.every:
                 self.show(done)
-        self.show(done)
+        if self.handle is not None:
+            self.handle.update({"text/html": "", "text/plain": ""}, raw=True)
 
     def show(self, done: int) -> None:
-        from IPython.display import HTML, display
+        from IPython.display import display
 
         seconds = time.perf_counter() - self.start
         text = f"{done:,} of {self.total:,} steps, {seconds:.0f} s" + (f", {self.text}" if self.text else "")
         label = html.escape(self.label)
-        bar = HTML(
+        bar = (
             f'<div class="progress-line"><progress value="{done}" max="{max(self.total, 1)}" aria-label="{label}">'
             f"</progress> {label}: {html.escape(text)}</div>"
         )
+        bundle = {"text/html": bar, "text/plain": f"{self.label}: {text}"}
         if self.handle is None:
-            self.handle = display(bar, display_id=True)
+            self.handle = display(bundle, raw=True, display_id=True)
         else:
-            self.handle.update(bar)
+            self.handle.update(bundle, raw=True)
         self.shown = time.perf_counter()

@@ -3,7 +3,7 @@
 A chapter defines a function that trains and scores one setting and wraps it in a `Study`. `make records` runs what
 is missing or out of date, one run at a time, and writes `seq2seq/records/NAME.json` after every run, so a kill loses
 one run at most. Each row carries its settings, its seed, its first losses and where it was run. `make check` replays
-the first losses; a source that has changed since the run only warns.
+the first losses, or all of a run that has none; a source that has changed since the run only warns.
 """
 
 import ast
@@ -16,10 +16,13 @@ import platform
 import re
 import subprocess
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -27,6 +30,11 @@ from torch import Tensor, nn
 
 FOLDER = Path(__file__).parents[1] / "records"
 FIRST = 5  # losses kept for the replay
+TOLERANCE = 1e-4  # relative: a replay on another machine differs by rounding, a change of the code by more
+
+
+# Modules whose code a study's numbers come from: the chapters', and of the kit what computes.
+COUNTS = re.compile(r"seq2seq\.((?!kit)\w+|kit|kit\.(training|search))")
 
 
 class RecordError(ValueError):
@@ -38,8 +46,10 @@ class Study:
     """A function and the settings it is run with.
 
     name: the record's file name, starting with the chapter's name. run(**setting, seed=…, until=None) -> a dictionary
-    of plain numbers and lists, with "losses" (one per training step) and, optionally, "weights" (a model to keep,
-    in half precision, as NAME.safetensors). until=k stops training after k steps. Every setting is run with every seed.
+    of numbers, texts, lists and dictionaries (see `plain`), with "losses" (one per training step; none where nothing is
+    trained) and, optionally, "weights" (a model to keep, in half precision, as NAME.safetensors). until=k stops
+    training after k steps. Every setting is run with every seed. Raises ValueError for a study without settings or
+    seeds, or with settings that are listed twice or cannot be written.
     """
 
     name: str
@@ -51,9 +61,21 @@ class Study:
     def path(self) -> Path:
         return FOLDER / f"{self.name}.json"
 
+    def __post_init__(self) -> None:
+        plan = [plain(settings, f"the settings of {self.name}") for settings in self.plan()]
+        if not plan or any(settings in plan[:i] for i, settings in enumerate(plan)):
+            raise ValueError(f"a study has settings and seeds, each listed once; {self.name} has {plan}")
+        if reserved := {"seed", "until"} & {key for setting in self.settings for key in setting}:
+            raise ValueError(f"{self.name}: {', '.join(reserved)} cannot be settings; seeds are listed apart")
+
     def plan(self) -> list[dict]:
         """Every run of this study, as keyword arguments of `run`."""
         return [{**setting, "seed": seed} for seed in self.seeds for setting in self.settings]
+
+    def sample(self) -> list[dict]:
+        """As few runs of the plan as have every setting and every seed among them."""
+        return [self.settings[i % len(self.settings)] | {"seed": self.seeds[i % len(self.seeds)]}
+                for i in range(max(len(self.settings), len(self.seeds)))]
 
     def rows(self) -> list[dict]:
         """What is on record: a list of {"settings", "result", "first_losses", "provenance"}."""
@@ -68,12 +90,13 @@ class Study:
     def row(self, settings: dict) -> dict:
         """The row of one run. Raises RecordError if there is none."""
         for row in self.rows():
-            if row["settings"] == settings:
+            if row["settings"] == plain(settings):
                 return row
         raise RecordError(f"nothing on record for {self.name} {settings}; run: make records")
 
     def results(self, setting: dict) -> list[dict]:
         """What `run` returned for this setting, one dictionary per seed."""
+        setting = plain(setting)
         found = [row["result"] for row in self.rows() if row["settings"] == setting | {"seed": row["settings"]["seed"]}]
         if not found:
             raise RecordError(f"nothing on record for {self.name} {setting}; run: make records")
@@ -93,24 +116,26 @@ class Study:
         """The runs of the plan that are not on record, or were made by other code."""
         source = source_hash(self.run)
         fresh = [row["settings"] for row in self.rows() if row["provenance"]["source"] == source]
-        return [settings for settings in self.plan() if settings not in fresh]
+        return [settings for settings in self.plan() if plain(settings) not in fresh]
 
     def record(self, settings: dict) -> None:
-        """Run one setting and keep the result."""
+        """Run one setting and keep the result. Raises RecordError, before it runs, if the plan does not have it."""
+        plan, settings = [plain(each) for each in self.plan()], plain(settings)
+        if settings not in plan:
+            raise RecordError(f"{settings} is not in the plan of {self.name}; add it to the study's settings and seeds")
         source, start = source_hash(self.run), time.perf_counter()
-        result = self.run(**settings)
+        result = dict(self.run(**self.plan()[plan.index(settings)]))
         seconds = time.perf_counter() - start
-        losses = result.pop("losses")
         weights = result.pop("weights", None)
-        if weights is not None:
-            save_weights(self.name, weights)
+        result = plain(result, f"the result of {self.name}", strict=False)
         row = {
             "settings": settings,
+            "first_losses": result.pop("losses", [])[:FIRST],
             "result": result,
-            "first_losses": losses[:FIRST],
             "provenance": provenance(source, seconds),
         }
-        plan = self.plan()
+        if weights is not None:
+            save_weights(self.name, weights)
         rows = [r for r in self.rows() if r["settings"] != settings and r["settings"] in plan] + [row]
         rows.sort(key=lambda r: plan.index(r["settings"]))
         self.write(rows)
@@ -123,7 +148,7 @@ class Study:
         self.replay(settings)
         rows = self.rows()
         for row in rows:
-            if row["settings"] == settings:
+            if row["settings"] == plain(settings):
                 row["provenance"]["source"] = source_hash(self.run)
         self.write(rows)
 
@@ -134,13 +159,52 @@ class Study:
         scratch.write_text(json.dumps({"study": self.name, "rows": rows}, indent=1) + "\n")
         os.replace(scratch, self.path)
 
-    def replay(self, settings: dict, tolerance: float = 1e-3) -> None:
-        """Run the first steps of one run again. Raises RecordError if its losses are not those on record."""
-        kept = self.row(settings)["first_losses"]
-        losses = self.run(**settings, until=len(kept))["losses"]
-        near = [abs(now - then) <= tolerance * abs(then) for now, then in zip(losses, kept, strict=False)]
-        if len(losses) != len(kept) or not all(near):    # a loss that is no number is near nothing
-            raise RecordError(f"{self.name} {settings}: the first losses are {losses}, on record {kept}")
+    def replay(self, settings: dict, tolerance: float = TOLERANCE) -> None:
+        """Run the first steps of one run again, or all of it where nothing was trained.
+
+        Raises RecordError if its losses, or without losses its results, are not those on record.
+        """
+        row = self.row(settings)
+        what, kept = "first losses", row["first_losses"]
+        result = dict(self.run(**settings, until=len(kept) or None))
+        result.pop("weights", None)
+        result = plain(result, strict=False)
+        found = result.pop("losses", [])
+        if not kept and not found:
+            what, kept, found = "results", row["result"], result
+        if not near(found, kept, tolerance):
+            raise RecordError(f"{self.name} {settings}: the {what} are {found}, on record {kept}")
+
+
+def plain(value: Any, what: str = "a setting", strict: bool = True) -> Any:
+    """What a value is once it has been written and read again: numbers, texts, lists and dictionaries.
+
+    Tuples become lists, keys texts, and NumPy's and torch's numbers Python's. If `strict`, anything else raises
+    ValueError; otherwise it is kept as text, with a warning: a long run is not thrown away for a detail.
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(part, what, strict) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part, what, strict) for part in value]
+    if isinstance(value, np.generic | np.ndarray | Tensor):
+        return value.tolist()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if strict:
+        raise ValueError(f"{what} cannot be written: {value!r} is no number, text, list or dictionary")
+    warnings.warn(f"{what}: {value!r} is kept as text", stacklevel=2)
+    return repr(value)
+
+
+def near(found: Any, kept: Any, tolerance: float) -> bool:
+    """Whether two plain values are the same but for rounding. What is no number (NaN) is near nothing."""
+    if isinstance(kept, dict) and isinstance(found, dict):
+        return found.keys() == kept.keys() and all(near(found[key], kept[key], tolerance) for key in kept)
+    if isinstance(kept, list) and isinstance(found, list):
+        return len(found) == len(kept) and all(map(near, found, kept, [tolerance] * len(kept)))
+    if isinstance(kept, float | int) and isinstance(found, float | int):
+        return abs(found - kept) <= tolerance * abs(kept)
+    return found == kept
 
 
 def damaged(path: Path, error: Exception) -> RecordError:
@@ -149,19 +213,28 @@ def damaged(path: Path, error: Exception) -> RecordError:
 
 
 def save_weights(name: str, model: nn.Module) -> None:
-    """Keep a model's weights in half precision, as seq2seq/records/NAME.safetensors."""
+    """Keep a model's weights as seq2seq/records/NAME.safetensors: in half precision, tensors beyond it as they are.
+
+    Raises RecordError for weights that are infinite or no numbers.
+    """
     FOLDER.mkdir(exist_ok=True)
-    weights = {key: value.detach().cpu().half().contiguous() for key, value in model.state_dict().items()}
+    weights = {}
+    for key, value in model.state_dict().items():
+        value, half = value.detach().cpu(), value.detach().cpu().half()
+        if not value.isfinite().all():
+            raise RecordError(f"{name}: {key} has weights that are infinite or no numbers; the training diverged")
+        fits = value.is_floating_point() and half.isfinite().all()
+        weights[key] = half if fits else value.clone(memory_format=torch.contiguous_format)
     scratch = FOLDER / f"{name}.part"
     save_file(weights, scratch)
     os.replace(scratch, FOLDER / f"{name}.safetensors")
 
 
 def load_weights(name: str) -> dict[str, Tensor]:
-    """The weights kept under `name`, in single precision, for `model.load_state_dict`."""
+    """The weights kept under `name`, those in half precision as single precision, for `model.load_state_dict`."""
     path = FOLDER / f"{name}.safetensors"
     try:
-        return {key: value.float() for key, value in load_file(path).items()}
+        return {key: value.float() if value.dtype == torch.half else value for key, value in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise damaged(path, error) from error
 
@@ -169,7 +242,7 @@ def load_weights(name: str) -> dict[str, Tensor]:
 def source_hash(function: Callable) -> str:
     """A hash of a chapter's function and of all it uses, directly or not, of the chapters' code.
 
-    Comments, docstrings and the kit do not count.
+    Comments and docstrings do not count, nor does the kit, but for the arithmetic of training and search.
     """
     pending, code, names_of = [(function.__module__, function.__name__)], {}, {}
     while pending:
@@ -190,14 +263,14 @@ def source_hash(function: Callable) -> str:
 
 
 def top_level_names(tree: ast.Module) -> tuple[dict[str, ast.stmt], dict[str, str]]:
-    """What a module defines (name -> statement) and what it imports from other chapters (name -> module)."""
+    """What a module defines (name -> statement), and what it imports that counts for a study (name -> module)."""
     defined, imported = {}, {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             defined[node.name] = node
         elif isinstance(node, ast.Assign):
             defined |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
-        elif isinstance(node, ast.ImportFrom) and re.fullmatch(r"seq2seq\.(?!kit)\w+", node.module or ""):
+        elif isinstance(node, ast.ImportFrom) and COUNTS.fullmatch(node.module or ""):
             imported |= {alias.name: node.module for alias in node.names}
     return defined, imported
 

@@ -88,6 +88,7 @@ DETERMINERS = [("the", ("le", "la"), "那", False), ("the", ("les", "les"), "那
                ("two", ("deux", "deux"), "两", True), ("three", ("trois", "trois"), "三", True),
                ("a", ("un", "une"), "一", False)]
 VOWELS = tuple("aeiouéèêîœ")
+MOST_CLAUSES = 300    # each stands inside the one before: Python's own limit on nested calls is not far
 
 
 class Phrase(NamedTuple):
@@ -208,7 +209,7 @@ def phrase_grammar(n: int, seed: int, source: str = "en", target: str = "fr", *,
     """n sentences of the grammar in two of "en", "fr" and "zh", with gold alignments; the same for the same seed.
 
     clauses       how many verbs a sentence has, or the (least, most) it may have; the length grows with it, by
-                  relative clauses and by "and", without a bound
+                  relative clauses and by "and"; 300 at most
     codings       2 gives each sentence two targets that are equally right, one in small letters and one in capitals:
                   every token of either is plausible, and only a whole sentence in one coding is valid
     unseen_names  each sentence has at least one name, and none of the 40 names that are used otherwise
@@ -219,8 +220,10 @@ def phrase_grammar(n: int, seed: int, source: str = "en", target: str = "fr", *,
     least, most = (clauses, clauses) if isinstance(clauses, int) else clauses
     if source == target or not {source, target} <= {"en", "fr", "zh"}:
         raise ValueError(f"source and target must be two of 'en', 'fr' and 'zh', not {source!r} and {target!r}")
-    if not 1 <= least <= most:
-        raise ValueError(f"clauses must be at least 1, and the least no more than the most: {clauses}")
+    if not 1 <= least <= most <= MOST_CLAUSES:
+        raise ValueError(f"clauses must be from 1 to {MOST_CLAUSES}, and the least no more than the most: {clauses}")
+    if n < 0:
+        raise ValueError(f"n must be at least 0, not {n}")
     if codings not in (1, 2) or (codings == 2 and target == "zh"):
         raise ValueError("codings must be 1 or 2, and 2 needs capitals, which Chinese does not have")
     if split not in (None, "train", "validation", "test"):
