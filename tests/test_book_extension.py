@@ -6,6 +6,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 import book_extension as ext
+from docutils import nodes
+from docutils.utils import new_document
 from sphinx.testing.util import SphinxTestApp
 
 CHAPTER = """\
@@ -161,3 +163,18 @@ def test_a_changed_module_executes_exactly_the_chapters_that_import_it(book: Pat
     write(book, {"rnn.md": chapter("1", "Recurrent")})
     build(book)
     assert "A beats B." not in (book / "_build/html/claims.html").read_text("utf-8")
+
+
+def test_a_finished_progress_bar_leaves_no_room_on_the_page():
+    def bundle(html: str) -> nodes.container:
+        parts = [nodes.container("", nodes.raw("", html, format="html"), mime_type="text/html"),
+                 nodes.container("", nodes.literal_block("", html), mime_type="text/plain")]
+        return nodes.container("", *parts, nb_element="mime_bundle")
+
+    cells = [nodes.container("", nodes.container("", *map(bundle, outputs), classes=["cell_output"]))
+             for outputs in ([""], ["", "<b>1</b>"], ["<b>2</b>"])]
+    page = new_document("page")
+    page += cells
+    ext.drop_empty_outputs(None, page)
+    assert [len(cell.children) for cell in cells] == [0, 1, 1]
+    assert [raw.astext() for raw in page.findall(nodes.raw)] == ["<b>1</b>", "<b>2</b>"]

@@ -93,7 +93,7 @@ def fingerprint(name: str, text: str, root: Path) -> str:
     cells = read_myst_markdown_notebook(text, MdParserConfig(enable_extensions={"colon_fence"})).cells
     code = [cell.source for cell in cells if cell.cell_type == "code"]
     files = set().union(*(sources(cell, root) for cell in code), records(name, text, root))
-    files.update(root.glob("requirements*.txt"))
+    files.update(root.glob("requirements*.txt"), (root / PACKAGE / "kit" / "corpora").glob("messages-*"))
     digest = hashlib.sha256(f"{os.environ.get('SEQ2SEQ_BUDGET', 'cpu')} {sys.version_info[:2]}".encode())
     for path in sorted(files):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
@@ -184,6 +184,17 @@ def read_page(app: Sphinx, doctree: nodes.document) -> None:
         code = EXPORT_MARK.sub("", block.astext())
         if code != block.astext():
             block.rawsource, block.children = code, [nodes.Text(code)]
+
+
+def drop_empty_outputs(app: Sphinx, doctree: nodes.document) -> None:
+    """Take out outputs whose HTML is empty, such as a finished progress bar's, and what held nothing else."""
+    bundles = [node for node in doctree.findall(nodes.container) if node.get("nb_element") == "mime_bundle"]
+    for bundle in bundles:
+        if any(part.get("mime_type") == "text/html" and not part.astext().strip() for part in bundle):
+            output = bundle.parent
+            output.remove(bundle)
+            if not output.children:
+                output.parent.remove(output)
 
 
 def claims_of(app: Sphinx, docname: str, doc: str) -> nodes.section:
@@ -298,6 +309,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-merge-info", merge)
     app.connect("source-read", add_fingerprint)
     app.connect("doctree-read", read_page)
+    app.connect("doctree-read", drop_empty_outputs)
     app.connect("env-updated", linked_pages)
     app.connect("doctree-resolved", fill_claims)
     app.connect("html-page-context", page_context, priority=900)
