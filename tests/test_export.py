@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 from export import Book, ExportError, generate, main  # noqa: E402
 from format_cells import formatted  # noqa: E402
+from twice import rehearsal  # noqa: E402
 
 FRONT = """---
 jupytext: {text_representation: {extension: .md, format_name: myst}}
@@ -526,6 +527,19 @@ def test_an_exercise_has_a_cell_for_the_answer_and_its_solution_folds_and_does_n
         "# your answer",
     ]
     assert [cell.cell_type for cell in cells] == ["markdown", "code"] * 2
+
+
+def test_cells_run_twice_and_solutions_after_them(book: Tree) -> None:
+    book.chapter("first", "# First\n" + EXERCISE + code("#| export\nx = 1") + code("y = x"))
+    loaded = Book(book.root)
+    sources = [cell.source for cell in rehearsal(loaded, loaded.chapters["first"]).cells]
+    solution = 'n = 3\nassert n == 3, "you counted the padding"'
+    assert sources[2:] == [
+        *["# your answer", "# a second time\n# your answer"] * 2,
+        "x = 1", "# a second time\nx = 1", "y = x", "# a second time\ny = x",
+        f"# a solution, chapters/first.md:26\n{solution}",
+        f"# a solution, chapters/first.md:26, a second time\n{solution}",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
