@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from seq2seq.kit.search import evaluating
 from seq2seq.sequences import Batch, Vocab, check_ids, check_source, masked_mean
 
 __all__ = [
@@ -105,31 +106,36 @@ class Hypotheses(NamedTuple):
 
 
 @torch.no_grad()
-def greedy_search(model: EncoderDecoder, src: Tensor, src_padding: Tensor, max_len: int = 50) -> Hypotheses:
-    """Write the most probable token at each step, until every row has written EOS or is max_len long.
+def greedy_search(
+    model: EncoderDecoder, src: Tensor, src_padding: Tensor, max_len: int = 50
+) -> Hypotheses:
+    """Write the most probable token at each step, up to EOS or until max_len.
 
-    src (B, S) ids, src_padding (B, S) True at padding -> Hypotheses with L ≤ max_len. Dropout is off meanwhile.
-    Raises ValueError if max_len is below 1.
+    src (B, S) ids, src_padding (B, S) True at padding -> Hypotheses with L ≤ max_len.
+    PAD and BOS are never written. Dropout is off meanwhile. Raises ValueError if
+    max_len is below 1, or if no token has a probability (NaN).
     """
     if max_len < 1:
         raise ValueError(f"there is no room to write anything: max_len={max_len}")
-    training = model.training
-    model.eval()
-    state = model.decoder.init_state(model.encoder(src, src_padding))
-    token = torch.full_like(src[:, 0], Vocab.bos)                        # (B,)
-    finished = torch.zeros_like(token, dtype=torch.bool)                 # (B,)
-    scores, tokens, weights = 0.0, [], []
-    for _ in range(max_len):
-        logits, state, looked = model.decoder.step(token, state)
-        log_prob, token = logits.log_softmax(dim=-1).max(dim=-1)         # (B,), (B,)
-        token = token.masked_fill(finished, Vocab.pad)
-        scores = scores + log_prob.masked_fill(finished, 0.0)
-        tokens.append(token)
-        weights.append(looked)
-        finished = finished | (token == Vocab.eos)
-        if finished.all():
-            break
-    model.train(training)
+    with evaluating(model):
+        state = model.decoder.init_state(model.encoder(src, src_padding))
+        token = torch.full_like(src[:, 0], Vocab.bos, dtype=torch.long)  # (B,)
+        finished = torch.zeros_like(token, dtype=torch.bool)  # (B,)
+        scores, tokens, weights = 0.0, [], []
+        for _ in range(max_len):
+            logits, state, looked = model.decoder.step(token, state)
+            log_probs = logits.log_softmax(dim=-1)  # (B, V)
+            log_probs[:, [Vocab.pad, Vocab.bos]] = -torch.inf
+            best, token = log_probs.max(dim=-1)  # (B,), (B,)
+            if not (best.isfinite() | finished).all():
+                raise ValueError("the model gives no token a probability: NaN?")
+            token = token.masked_fill(finished, Vocab.pad)
+            scores = scores + best.masked_fill(finished, 0.0)
+            tokens.append(token)
+            weights.append(looked)
+            finished = finished | (token == Vocab.eos)
+            if finished.all():
+                break
     looked = None if weights[0] is None else torch.stack(weights, dim=1)
     return Hypotheses(torch.stack(tokens, dim=1), scores, looked)
 

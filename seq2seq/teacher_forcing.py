@@ -12,7 +12,14 @@ __all__ = ["cross_entropy"]
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    """Mean negative log-probability of the gold tokens, in nats; padding does not count."""
-    logits = model(batch)                            # (B, T-1, V)
-    gold = batch.tgt[:, 1:]                          # (B, T-1) y_1 … EOS
-    return F.cross_entropy(logits.flatten(0, 1), gold.flatten(), ignore_index=Vocab.pad)
+    """Mean negative log-probability of the gold tokens, in nats; padding does not count.
+
+    Raises ValueError if no target has a token after BOS (looked at on the CPU alone).
+    """
+    gold = batch.tgt[:, 1:].long()  # (B, T-1) y_1 … EOS
+    if gold.device.type == "cpu" and (gold == Vocab.pad).all():
+        raise ValueError("no target has a token after BOS: nothing to learn from")
+    logits = model(batch)  # (B, T-1, V)
+    return F.cross_entropy(
+        logits.flatten(0, 1), gold.flatten(), ignore_index=Vocab.pad
+    )

@@ -13,7 +13,7 @@ from seq2seq.encoder_decoder import (
     WindowDecoder,
     greedy_search,
 )
-from seq2seq.sequences import Vocab, collate
+from seq2seq.sequences import Batch, Vocab, collate
 
 SRC, TGT = 11, 13  # vocabulary sizes
 
@@ -158,12 +158,124 @@ def test_output_length_is_the_models_own():
     assert greedy_search(model, batch.src, batch.src_padding, max_len=2).tokens.shape == (4, 2)
 
 
-def test_greedy_search_leaves_the_mode_as_it_was():
+class Fixed(Decoder):
+    """Gives the same scores at every step, one row of them for each source."""
+
+    def __init__(self, *scores: list[float]):
+        super().__init__()
+        self.scores = nn.Parameter(torch.tensor(scores))
+
+    def init_state(self, memory: Memory) -> None:
+        return None
+
+    def step(self, token: Tensor, state: None):
+        return Step(self.scores[: len(token)], None, self.scores[: len(token), :3])
+
+
+def one_row(*scores: float, max_len: int = 3):
+    batch = collate([([4], [])])
+    return greedy_search(EncoderDecoder(Counting(), Fixed([*scores])), batch.src, batch.src_padding, max_len)
+
+
+@pytest.mark.parametrize("pad, bos", [(9.0, 1.0), (1.0, 9.0), (9.0, 9.0), (torch.inf - 1e30, 0.0)][:3])
+def test_greedy_search_never_writes_pad_or_bos(pad, bos):
+    scores = [pad, bos, 0.0, -1.0, 2.0]
+    found = one_row(*scores)
+    assert found.tokens.tolist() == [[4, 4, 4]]
+    assert found.scores.item() == pytest.approx(3 * torch.tensor(scores).log_softmax(0)[4].item())
+
+
+def test_greedy_search_may_write_unk():
+    assert one_row(0.0, 0.0, 0.0, 1.0).tokens.tolist() == [[Vocab.unk] * 3]
+
+
+@pytest.mark.parametrize("scores", [
+    [0.0, 0.0, torch.nan, 1.0], [0.0, 0.0, torch.inf, 1.0], [1.0, 0.0, -torch.inf, -torch.inf], [-torch.inf] * 4,
+], ids=str)
+def test_a_search_without_probabilities_says_so(scores):
+    with pytest.raises(ValueError, match="no token a probability"):
+        one_row(*scores)
+
+
+def test_a_finished_row_may_score_as_it_likes():
+    class Spoilt(Ticking):
+        def step(self, token, state):
+            logits, state, _ = super().step(token, state)
+            return Step(torch.where((token == Vocab.pad)[:, None], torch.nan, logits), state)
+
+    batch = collate([([4], []), ([6], [])])
+    found = greedy_search(EncoderDecoder(Counting(), Spoilt()), batch.src, batch.src_padding)
+    assert found.tokens.tolist() == [[4, 2, 0, 0], [4, 4, 4, 2]] and found.scores.isfinite().all()
+
+
+def test_a_search_stacks_its_weights_by_step():
+    batch = collate([([4], []), ([5], [])])
+    model = EncoderDecoder(Counting(), Fixed([0.1, 0.2, 0.3, 1.0, 0.0], [0.4, 0.5, 0.6, 1.0, 0.0]))
+    found = greedy_search(model, batch.src, batch.src_padding, max_len=7)
+    assert found.weights.shape == (2, 7, 3)
+    torch.testing.assert_close(found.weights[1, 4], torch.tensor([0.4, 0.5, 0.6]))
+    model = EncoderDecoder(Counting(), Ticking())
+    assert greedy_search(model, batch.src, batch.src_padding).weights is None
+
+
+def test_a_search_keeps_no_gradient_and_gives_the_mode_back():
+    batch = collate([([4], [])])
+    model = EncoderDecoder(Counting(), Fixed([0.0, 0.0, 0.0, 1.0]))
+    found = greedy_search(model, batch.src, batch.src_padding, max_len=2)
+    assert not found.scores.requires_grad and not found.weights.requires_grad and torch.is_grad_enabled()
+
+
+class Interrupting(Ticking):
+    def step(self, token: Tensor, state: Tensor):
+        raise KeyboardInterrupt
+
+
+def test_a_search_runs_in_eval_mode_and_leaves_every_part_as_it_was():
+    seen = []
+
+    class Watching(Ticking):
+        def step(self, token, state):
+            seen.append((self.training, self.dropout.training))
+            return super().step(token, state)
+
+    batch = collate([([4], [])])
+    for kind in (Watching, Interrupting):
+        for encoder, decoder, inside in ((True, True, False), (False, True, True), (True, False, True)):
+            model = EncoderDecoder(Counting(), kind())
+            model.decoder.dropout = nn.Dropout(0.5)
+            parts = model.encoder, model.decoder, model.decoder.dropout
+            for part, mode in zip(parts, (encoder, decoder, inside), strict=True):
+                part.training = mode
+            try:
+                greedy_search(model, batch.src, batch.src_padding)
+            except KeyboardInterrupt:
+                assert kind is Interrupting
+            assert model.training and [part.training for part in parts] == [encoder, decoder, inside]
+    assert seen and not any(any(modes) for modes in seen)
+
+
+def test_a_search_writes_fifty_tokens_at_most_unless_told():
+    model, batch = EncoderDecoder(Counting(), Fixed([0.0, 0.0, 0.0, 1.0])), collate([([4], [])])
+    assert greedy_search(model, batch.src, batch.src_padding).tokens.shape == (1, 50)
+    assert greedy_search(model, batch.src, batch.src_padding, max_len=1).tokens.shape == (1, 1)
+
+
+def test_ids_of_32_bits_are_ids_and_floats_are_not():
     model, batch = model_of(), collate(pairs_of())
-    for mode in (True, False):
-        model.train(mode)
-        greedy_search(model, batch.src, batch.src_padding, max_len=3)
-        assert model.training is mode
+    short = Batch(batch.src.int(), batch.tgt.int(), batch.src_padding)
+    assert torch.equal(model(short), model(batch))
+    ours, theirs = (greedy_search(model, each.src, each.src_padding, max_len=5) for each in (short, batch))
+    assert torch.equal(ours.tokens, theirs.tokens) and ours.tokens.dtype == torch.long
+    for wrong in (Batch(batch.src.float(), batch.tgt, batch.src_padding),
+                  Batch(batch.src, batch.tgt.float(), batch.src_padding)):
+        with pytest.raises(ValueError, match="ids"):
+            model(wrong)
+
+
+def test_a_memory_has_room_for_what_decoders_take():
+    batch = collate([([4], [])])
+    memory = model_of().encoder(batch.src, batch.src_padding)
+    assert memory.last is None and memory._fields == ("states", "padding", "summary", "last")
 
 
 def test_bad_input_says_what_is_wrong():

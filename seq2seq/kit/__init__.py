@@ -2,6 +2,6 @@
 
 from seq2seq.kit.claims import ClaimError, claim
 from seq2seq.kit.torch_setup import device, seed_everything
-from seq2seq.kit.training import History, train
+from seq2seq.kit.training import History, device_of, train
 
-__all__ = ["ClaimError", "History", "claim", "device", "seed_everything", "train"]
+__all__ = ["ClaimError", "History", "claim", "device", "device_of", "seed_everything", "train"]

@@ -1,27 +1,34 @@
-"""Training with all that a long run needs: a schedule, clipping, a progress bar, and checkpoints to resume from.
+"""The training loop with all that a long run needs: a schedule, clipping, a progress bar, checkpoints.
 
-{doc}`teacher_forcing` writes the loop in ten lines; this is the same loop for all later chapters.
+The chapter on teacher forcing writes the loop itself, in ten lines; the later chapters use this one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from seq2seq.kit.checkpoint import Checkpoint
+from seq2seq.kit.checkpoint import Checkpoint, drawn_apart, generators
 from seq2seq.kit.progress import Progress
 
 if TYPE_CHECKING:
     from seq2seq.sequences import Batch
 
     Loss = Callable[[nn.Module, Batch], Tensor]
+
+SAVE_EVERY = 200   # steps
+PAD = 0            # seq2seq.sequences.Vocab.pad; a chapter's module cannot be imported here, since it imports the kit
+STARTS = WeakKeyDictionary()   # model -> {checkpoint's path: the weights it first came with}
 
 
 @dataclass
@@ -33,6 +40,12 @@ class History:
     seconds: float = 0.0
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's numbers are; the CPU for a model without any, such as the tick machine."""
+    first = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
 def rate_at(step: int, steps: int, warmup: int) -> float:
     """The share of the full learning rate used at a step, counted from 0: up over `warmup` steps, then down to 0."""
     return min((step + 1) / max(1, warmup), (steps - step) / max(1, steps - warmup), 1.0)
@@ -41,13 +54,16 @@ def rate_at(step: int, steps: int, warmup: int) -> float:
 def train_step(
     model: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer, loss: Loss | None = None, clip: float = 1.0,
 ) -> Tensor:
-    """One gradient step -> the loss before it, a scalar. Gradients longer than `clip` are shortened to it."""
-    if loss is None:
-        from seq2seq.teacher_forcing import cross_entropy as loss
-    value = loss(model, batch)
+    """One gradient step -> the loss before it, a scalar. Gradients longer than `clip` are shortened to it.
+
+    Raises ValueError, and leaves the weights as they were, if the loss or its gradient is not finite.
+    """
+    value = (loss or default_loss())(model, batch)
     optimizer.zero_grad()
     value.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), clip)   # Pascanu et al. (2013)
+    length = nn.utils.clip_grad_norm_(model.parameters(), clip)   # Pascanu et al. (2013)
+    if value.device.type != "meta" and not (value + length).isfinite():
+        raise ValueError(f"the loss is {value.item():.4g} and its gradient has length {length.item():.4g}")
     optimizer.step()
     return value.detach()
 
@@ -59,31 +75,81 @@ def train(
 ) -> History:
     """Train with Adam: the learning rate rises to `lr` over `warmup` steps, then falls in a line to zero at `steps`.
 
-    loss: the chapter's `cross_entropy` if left out. until: stop after that many steps of the same schedule.
-    checkpoint: a file to resume from if it exists, written every 200 steps and at the end; give the same batches again.
-    Raises ValueError if the batches run out too early.
+    batches: at least `steps` of them, such as `training_batches`. loss: of (model, batch), a scalar in nats per token;
+    if left out, `seq2seq.teacher_forcing.cross_entropy`. clip: the greatest length of a gradient. until: stop after
+    that many steps of the same schedule. A part of the model that is in eval mode keeps it, unless all of it is.
+
+    checkpoint: a file to go on from if it exists, written every 200 steps and at the end. A resumed training equals an
+    uninterrupted one: give the same settings, batches and model (built with the same seed). The batches may draw from
+    Python's, NumPy's and torch's global generators.
+
+    Raises ValueError if the batches run out, if the file belongs to a run with other settings or another model, and
+    at the first step whose loss or gradient is not finite: the weights are then those before it, and so is the file.
     """
-    device = next(model.parameters()).device
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    checked = [(steps >= 0, "steps", steps), (lr > 0, "lr", lr), (warmup >= 0, "warmup", warmup),
+               (clip > 0, "clip", clip), (until is None or until >= 0, "until", until)]
+    for fine, name, value in checked:
+        if not fine:
+            raise ValueError(f"cannot train with {name}={value}; lr and clip must be above 0, the others not below")
+    learned = [weights for weights in model.parameters() if weights.requires_grad]
+    if not learned:
+        raise ValueError("there is nothing to train: the model has no parameters, or all of them are frozen")
+    loss, device = loss or default_loss(), device_of(model)
+    optimizer = torch.optim.Adam(learned, lr=lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, steps, warmup))
-    history = History()
-    if checkpoint:
-        saver = Checkpoint(checkpoint, model=model, optimizer=optimizer, schedule=schedule)
-        history = History(**saver.resume())
+    history, start = History(), generators()
+    if checkpoint is not None:
+        settings = {"steps": steps, "lr": lr, "warmup": warmup, "clip": clip, "loss": name_of(loss),
+                    "first weights (a model's seed)": first_weights(model, checkpoint)}
+        saver = Checkpoint(checkpoint, settings, model=model, optimizer=optimizer, schedule=schedule)
+        if saved := saver.resume():
+            start = saved.pop("start")
+            history = History(**saved)
     done, last = len(history.losses), steps if until is None else min(until, steps)
 
-    model.train()
-    progress = Progress(islice(batches, done, last), label, total=last - done)
-    start = time.perf_counter() - history.seconds
+    if not any(part.training for part in model.modules()):
+        model.train()
+    progress = Progress(islice(drawn_apart(batches, start), done, max(done, last)), label, total=max(0, last - done))
+    clock = time.perf_counter() - history.seconds
     for batch in progress:
-        value = train_step(model, batch.to(device), optimizer, loss, clip)
+        try:
+            value = train_step(model, batch.to(device), optimizer, loss, clip)
+        except ValueError as error:
+            raise ValueError(f"training stopped at step {len(history.losses) + 1}: {error}") from error
         schedule.step()
         history.losses.append(value.item())
-        history.tokens += int((batch.tgt[:, 1:] != 0).sum())
-        history.seconds = time.perf_counter() - start
+        history.tokens += int((batch.tgt[:, 1:] != PAD).sum())
+        history.seconds = time.perf_counter() - clock
         progress.note(f"loss {history.losses[-1]:.2f}")
-        if checkpoint and (len(history.losses) % 200 == 0 or len(history.losses) == last):
-            saver.save(**vars(history))
+        if checkpoint is not None and (len(history.losses) % SAVE_EVERY == 0 or len(history.losses) == last):
+            saver.save(start=start, **vars(history))
     if len(history.losses) < last:
         raise ValueError(f"the batches ran out after {len(history.losses)} of {last} steps; use training_batches")
     return history
+
+
+def default_loss() -> Loss:
+    """The cross-entropy of the chapter on teacher forcing, imported late: that chapter imports the kit."""
+    from seq2seq.teacher_forcing import cross_entropy
+
+    return cross_entropy
+
+
+def name_of(loss: Loss) -> str:
+    """What a checkpoint calls a loss."""
+    return getattr(loss, "__qualname__", type(loss).__qualname__)
+
+
+def first_weights(model: nn.Module, path: str | os.PathLike) -> str:
+    """A hash of the weights with which the model was first given to a training with this checkpoint.
+
+    First, because a reader who interrupts a training runs its cell again, with the model half trained.
+    """
+    paths = STARTS.setdefault(model, {})
+    path = str(Path(path).expanduser().resolve())
+    if path not in paths:
+        digest = hashlib.sha256()
+        for name, weights in model.state_dict().items():
+            digest.update(name.encode() + weights.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+        paths[path] = digest.hexdigest()[:12]
+    return paths[path]
