@@ -344,7 +344,10 @@ def test_weights_of_another_shape_are_refused(installed_in):
         corpora.g2p_weights()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no archive", gzip.compress(b"{}")[:-9], gzip.compress(b"[1")])
+CUT, WRONG = gzip.compress(b"{}", mtime=0)[:-9], gzip.compress(b"[1", mtime=0)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no archive", CUT, WRONG])
 def test_damaged_messages_are_named(tmp_path, monkeypatch, content):
     catalogues._messages.cache_clear()
     monkeypatch.setattr(catalogues, "path_of", lambda language: tmp_path / f"messages-{language}.json.gz")
