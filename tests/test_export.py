@@ -579,6 +579,16 @@ def test_numbers_are_the_websites(book: Tree) -> None:
     assert f"(2.1), [Figure 2.1]({SITE}/chapters/first.html#fig-b)" in text and "_Figure 2.1: A caption._" in text
 
 
+def test_a_figure_in_a_solution_has_its_number_and_no_caption_in_the_notebook(book: Tree) -> None:
+    options = ':mystnb: {{figure: {{name: {0}, caption: "{0}."}}}}\n\n'
+    solved = EXERCISE.replace("{code-cell} ipython3\n", "{code-cell} ipython3\n" + options.format("fig-in"))
+    text = book.markdown(solved + "\n" + code("x", options.format("fig-out")) + "\n{numref}`fig-out`\n")
+    assert "_Figure 2: fig-out._" in text and "[Figure 2]" in text and "fig-in" not in text
+    assert book.errors(code("x", ":mystnb: {figure: {name: fig-a}}\n\n")) == [
+        "chapters/first.md:9: a figure from a cell needs a name and a caption"
+    ]
+
+
 def test_a_fold_that_the_page_names_has_its_name_in_the_notebook(book: Tree) -> None:
     options = "---\ntags: [hide-input]\nmystnb:\n  code_prompt_show: The drawing\n---\n"
     book.chapter("first", "# First\n" + code("#| export\nx = 1", options) + code("%%bash\nls", options))

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import nbformat
-from myst_pages import ANSWER, MARK, Book, Cell, Page, blocks
+from myst_pages import ANSWER, MARK, Book, Cell, Page, blocks, fenced
 
 WIDTH = 88  # of a line of a chapter's code
 FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # Jupyter reads the first, Colab the second
@@ -254,10 +254,6 @@ def titled(cell: Cell) -> str:
     return f"# @title {name}\n{source}" if name and not source.startswith("%%") else source
 
 
-def fenced(source: str) -> str:
-    return f"```python\n{source}\n```"
-
-
 def install_cell(book: Book) -> nbformat.NotebookNode:
     version = tomllib.loads((book.root / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     call = ["install_book(", f'    version="{version}",', f'    source="git+{book.repository}@{book.ref}",',
@@ -271,14 +267,13 @@ def make_notebook(book: Book, page: Page) -> str:
             f"With its figures and outputs: [on the website]({book.url(page)})._")  # fmt: skip
     cells: list[nbformat.NotebookNode] = []
     for cell in page.cells:
-        metadata = cell_metadata(cell)
+        metadata, figure = cell_metadata(cell), cell.metadata.get("mystnb", {}).get("figure", {})
+        caption = book.caption(page, "Figure", book.inline(page, figure.get("caption", ""), cell.line))
         if cell.kind == "code" and not cell.solution:
             cells.append(nbformat.v4.new_code_cell(titled(cell), metadata=metadata))
-            figure = cell.metadata.get("mystnb", {}).get("figure", {})
-            caption = book.inline(page, figure.get("caption", ""), cell.line)
-            texts, metadata = [book.caption(page, "Figure", caption)], {}
+            texts, metadata = [caption], {}
         else:  # a solution's code does not run with the notebook
-            text = fenced(cell.source) if cell.kind == "code" else book.plain(page, cell.source, cell.line)
+            text = fenced(cell.source, "python") if cell.kind == "code" else book.plain(page, cell.source, cell.line)
             texts = text.split(ANSWER)
         if not cells:
             title, _, texts[0] = texts[0].partition("\n")

@@ -130,6 +130,12 @@ def read_directive(token: Token, line: int) -> Directive | None:
     return Directive(head[1], head[2], options, "\n".join(lines[start:]), line + 1 + start)
 
 
+def fenced(source: str, language: str) -> str:
+    """A fenced block of code, in more backticks than the code has in a row."""
+    fence = max(["```", *(f"{ticks}`" for ticks in re.findall(r"`{3,}", source))], key=len)
+    return f"{fence}{language}\n{source}\n{fence}"
+
+
 def blocks(cell: Cell) -> list[tuple[str, int]]:
     """What follows what in a cell: each block's directive, "" for any other block, and its line."""
     if cell.kind == "code":
@@ -224,6 +230,8 @@ class Book:
         if cell.kind == "markdown":
             self.index_markdown(page, cell.source, cell.line)
         elif figure := cell.metadata.get("mystnb", {}).get("figure"):
+            if not figure.get("name") or not figure.get("caption"):
+                self.error(page, cell.line, "a figure from a cell needs a name and a caption")
             self.add_target(page, [figure.get("name", "")], cell.line, "Figure", figure.get("caption", ""))
 
     def add_target(self, page: Page, labels: list[str], line: int, kind: str = "", title: str = "") -> None:
@@ -367,8 +375,7 @@ class Book:
         if name == "math":
             return self.equation(f"{argument}\n{source}", options.get("label") or options.get("name", ""))
         if name in ("code", "code-block"):
-            fence = max(["```", *(f"{ticks}`" for ticks in re.findall(r"`{3,}", source))], key=len)
-            return f"{fence}{argument}\n{source.rstrip()}\n{fence}"
+            return fenced(source.rstrip(), argument)
         if name in ("figure", "image"):
             if "only-dark" in options.get("class", ""):
                 return ""
