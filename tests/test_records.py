@@ -410,3 +410,7 @@ def test_studies_are_found_by_name_in_the_chapters():
     assert [study.name for study in tool.studies(["rnn-variants"])] == ["rnn-variants"]
     with pytest.raises(SystemExit, match=r"no study is called nothing; there are .*rnn-variants"):
         tool.studies(["rnn-variants", "nothing"])
+
+
+def test_records_lie_in_the_package():
+    assert (Path(records.__file__).parents[1] / "records" / "rnn-g2p-en.json").samefile(tool.studies(["rnn-g2p-en"])[0].path)

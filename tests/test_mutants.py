@@ -1,0 +1,70 @@
+"""The tool that breaks the library: its breaks are Python, differ from what stands there, and leave messages alone."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+import mutants as tool  # tools/mutants.py
+
+ROOT = tool.ROOT
+
+SOURCE = '''
+from torch import Tensor
+
+
+def mean(x: Tensor, padding: Tensor, size: int = 64) -> Tensor:
+    """A mean of 3 rows."""
+    if not padding.any() and size < 3:
+        raise ValueError(f"{size + 1} is too few")
+    total = x.masked_fill(padding[..., None], 0.0).sum(dim=1)    # a comment – of bytes
+    return total / size
+'''
+
+
+def broken(mutant: tool.Mutant) -> str:
+    text = mutant.path.read_bytes()
+    return (text[: mutant.start] + mutant.text + text[mutant.end :]).decode()
+
+
+def test_a_break_is_one_change_of_one_line(tmp_path):
+    path = tmp_path / "toy.py"
+    path.write_text(SOURCE)
+    lines = SOURCE.splitlines()
+    changed = set()
+    for mutant in tool.mutants(path):
+        [(before, after)] = [(a, b) for a, b in zip(lines, broken(mutant).splitlines(), strict=True) if a != b]
+        assert lines[mutant.line - 1] == before
+        changed.add(after.strip())
+    assert changed == {
+        "def mean(x: Tensor, padding: Tensor, size: int = 65) -> Tensor:",
+        "if (not padding.any() or size < 3):", "if padding.any() and size < 3:",
+        "if not padding.any() and (size <= 3):", "if not padding.any() and size < 4:", "return (total * size)",
+        "total = x.sum(dim=1)    # a comment – of bytes",
+        *(f"total = x.masked_fill(padding[..., None], 0.0).sum({axis})    # a comment – of bytes"
+          for axis in ("", "dim=0", "dim=2")),
+        "total = x.masked_fill(padding[..., None], 1.0).sum(dim=1)    # a comment – of bytes",
+    }
+
+
+def test_every_break_of_the_library_is_python():
+    for path in (ROOT / "seq2seq").rglob("*.py"):
+        for mutant in tool.mutants(path):
+            ast.parse(broken(mutant))
+
+
+def test_one_function_can_be_chosen():
+    path = ROOT / "seq2seq" / "kit" / "records.py"
+    methods = tool.mutants(path, "Study.replay")
+    assert methods and {mutant.function for mutant in methods} == {"Study.replay"}
+    assert set(methods) < set(tool.mutants(path, "Study")) < set(tool.mutants(path))
+
+
+@pytest.mark.parametrize("test, passed", [("assert toy.f() == 3", True), ("assert toy.f() == 4", False),
+                                          ("while True: pass", False)])
+def test_a_break_is_noticed_by_a_failure_or_by_taking_too_long(tmp_path, test, passed):
+    (tmp_path / "toy.py").write_text("def f():\n    return 3\n")
+    (tmp_path / "test_toy.py").write_text(f"import toy\n\ndef test_it():\n    {test}\n")
+    assert tool.passes(tmp_path, ["test_toy.py"], limit=5 if "while" in test else 60) is passed
