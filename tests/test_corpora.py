@@ -54,6 +54,12 @@ def test_a_possessive_goes_with_its_base_word():
     assert corpora.split_of("'s") in ("train", "validation", "test")
 
 
+def test_how_a_character_is_encoded_moves_no_word():
+    for word in ("été", "naïveté", "größe", "forêts"):
+        assert corpora.split_of(unicodedata.normalize("NFD", word)) == corpora.split_of(word)
+    assert corpora.split_of("bread’s") == corpora.split_of("bread's") == "test" != corpora.split_of("breads")
+
+
 def test_splits_print_their_sizes_and_not_their_contents():
     assert repr(corpora.Splits([1] * 1234, [2], [])) == "Splits(train: 1,234, validation: 1, test: 0)"
 
@@ -98,6 +104,9 @@ def test_showcase_words_are_all_in_their_split():
     for split, examples in shown.items():
         assert sources(examples) <= sources(getattr(corpora.pronunciations(), split))
         assert [len(example.source) for example in examples] == sorted(len(example.source) for example in examples)
+    for split in ("dev", "count", None):
+        with pytest.raises(ValueError, match="split must be 'train', 'validation' or 'test'"):
+            corpora.showcase(split)
 
 
 # g2p-en's weights, against its published algorithm written again from the description in the docstring
@@ -183,6 +192,8 @@ def test_tokenizing_tokens_changes_nothing(language):
 def test_near_duplicates_have_one_template():
     assert len({corpora.template(corpora.tokenize(text)) for text in
                 ("Delete %d pages?", "delete pages", "Delete 3 pages ({name})")}) == 1
+    with pytest.raises(TypeError, match="tokenize it first"):
+        corpora.template("delete pages")
 
 
 @pytest.mark.parametrize("language, count", [("fr", 5_357), ("de", 3_627), ("zh_Hans", 4_536)])

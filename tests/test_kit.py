@@ -384,6 +384,8 @@ def test_a_loss_curve_tells_its_ends_and_its_floor(figures):
 def test_no_losses_cannot_be_drawn(figures):
     with pytest.raises(ValueError, match="train for at least one step"):
         plots.loss_curve([])
+    with pytest.raises(ValueError, match="window must be at least 1"):
+        plots.loss_curve([1.0], window=0)
 
 
 # in a kernel

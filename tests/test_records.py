@@ -224,6 +224,12 @@ def test_a_study_that_could_not_be_kept_is_refused_at_once(settings, seeds):
         Study("toy", toy_run, settings, seeds)
 
 
+@pytest.mark.parametrize("name", ["", "../toy", "toy/2", "toy.json"])
+def test_a_study_has_a_name_that_a_file_can_have(name):
+    with pytest.raises(ValueError, match="is no name for a study"):
+        Study(name, toy_run, ({},))
+
+
 def test_what_is_not_on_record_is_asked_for(folder):
     for ask in (lambda: TOY.results({}), lambda: TOY.mean({}, "score"), lambda: TOY.replay({"seed": 0}),
                 lambda: TOY.disagreement("score")):
@@ -413,4 +419,5 @@ def test_studies_are_found_by_name_in_the_chapters():
 
 
 def test_records_lie_in_the_package():
-    assert (Path(records.__file__).parents[1] / "records" / "rnn-g2p-en.json").samefile(tool.studies(["rnn-g2p-en"])[0].path)
+    [study] = tool.studies(["rnn-g2p-en"])
+    assert (Path(records.__file__).parents[1] / "records" / "rnn-g2p-en.json").samefile(study.path)

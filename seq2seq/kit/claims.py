@@ -31,7 +31,7 @@ class ClaimResult:
         return f"Claim {WORDS[self.verdict]}: {self.text} Measured: {self.measured}"
 
     def _repr_html_(self) -> str:
-        data = html.escape(json.dumps(vars(self), ensure_ascii=False), quote=True)
+        data = html.escape(json.dumps(vars(self)))
         return (
             f'<div class="claim claim-{self.verdict}" data-claim="{data}">'
             f"<p><strong>Claim {WORDS[self.verdict]}.</strong> {html.escape(self.text)}</p>"

@@ -79,6 +79,8 @@ def loss_curve(losses: Sequence[float], floor: float | None = None, window: int 
     """Training loss in nats against steps, averaged over `window` steps, with the predicted floor if there is one."""
     if len(losses) == 0:
         raise ValueError("there are no losses to draw: train for at least one step")
+    if window < 1:
+        raise ValueError(f"a mean of {window} steps cannot be drawn; window must be at least 1")
     means = [sum(losses[max(0, i - window) : i]) / min(i, window) for i in range(1, len(losses) + 1)]
     figure, axes = plt.subplots()
     axes.plot(range(1, len(losses) + 1), losses, color=colors["grey"], alpha=0.35, marker="")

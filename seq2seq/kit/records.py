@@ -62,6 +62,8 @@ class Study:
         return FOLDER / f"{self.name}.json"
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w-]+", self.name):
+            raise ValueError(f"{self.name!r} is no name for a study: use letters, digits and hyphens")
         plan = [plain(settings, f"the settings of {self.name}") for settings in self.plan()]
         if not plan or any(settings in plan[:i] for i, settings in enumerate(plan)):
             raise ValueError(f"a study has settings and seeds, each listed once; {self.name} has {plan}")

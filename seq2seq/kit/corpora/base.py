@@ -1,6 +1,7 @@
 """What all corpora share: examples, splits, and how a file of an installed package is found."""
 
 import importlib.util
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -43,8 +44,9 @@ def split_of(source: str) -> str:
     """"train", "validation" or "test": crc32(source) % 100, where 0-4 is test and 5-9 validation.
 
     A possessive goes with its base word ("dog's" with "dog", "dogs'" with "dogs"), because whoever has seen one
-    has all but seen the other.
+    has all but seen the other. Nor does it matter how an accent or an apostrophe is encoded.
     """
+    source = unicodedata.normalize("NFC", source).replace("’", "'")
     base = source.removesuffix("'s") or source
     if base.endswith("s'"):
         base = base[:-1]
@@ -58,6 +60,12 @@ def split(examples: Iterable[Example], key: Callable[[Example], str]) -> Splits:
     for example in examples:
         getattr(splits, split_of(key(example))).append(example)
     return splits
+
+
+def check_split(name: str | None, *others: None) -> None:
+    """Raises ValueError unless `name` is one of the three splits, or of `others`."""
+    if name not in (*Splits._fields, *others):
+        raise ValueError(f"split must be 'train', 'validation' or 'test', not {name!r}")
 
 
 def copied(splits: Splits) -> Splits:

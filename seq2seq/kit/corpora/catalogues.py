@@ -40,6 +40,8 @@ def tokenize(text: str) -> Tokens:
 def template(tokens: Tokens) -> str:
     """What is left of a message without case, digits, punctuation and placeholders. Messages that share it are near-
     duplicates, and go to the same split: "Delete %d pages?" and "delete pages" are both "delete pages"."""
+    if isinstance(tokens, str):
+        raise TypeError(f"a template is made of tokens, not of the text {tokens!r}; tokenize it first")
     words = (re.sub(r"[\W\d_]+", "", token.lower()) for token in tokens)
     return " ".join(word for word in words if word)
 

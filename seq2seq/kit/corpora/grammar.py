@@ -11,7 +11,7 @@ from itertools import count, product
 from random import Random
 from typing import NamedTuple
 
-from seq2seq.kit.corpora.base import Tokens, split_of
+from seq2seq.kit.corpora.base import Tokens, check_split, split_of
 
 Spelled = list[tuple[str, int]]                                     # (token, number of the idea it spells)
 
@@ -226,8 +226,7 @@ def phrase_grammar(n: int, seed: int, source: str = "en", target: str = "fr", *,
         raise ValueError(f"n must be at least 0, not {n}")
     if codings not in (1, 2) or (codings == 2 and target == "zh"):
         raise ValueError("codings must be 1 or 2, and 2 needs capitals, which Chinese does not have")
-    if split not in (None, "train", "validation", "test"):
-        raise ValueError(f"split must be 'train', 'validation', 'test' or None, not {split!r}")
+    check_split(split, None)
     random, names, examples = Random(seed), _names()[unseen_names], []
     while len(examples) < n:
         speaker = _Speaker(random, names)

