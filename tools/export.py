@@ -74,8 +74,8 @@ def install_book(version: str, source: str, data: str) -> None:
         elif shutil.which("git") is None:
             advice = "This machine has no git: get it from https://git-scm.com"
         else:
-            advice = "Is there a network, and room on the disk? Look below"
-        raise RuntimeError(f"{advice}, then run this cell again. pip said:\\n{said}")
+            advice = "Mend what pip says above (a network? room on the disk?)"
+        raise RuntimeError(f"pip said:\\n{said}\\n\\n{advice}, then run this cell again.")
 
     book = f"seq2seq-book @ {source}"
     if not library_is_here():
