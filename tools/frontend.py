@@ -27,6 +27,9 @@ PARTS = {
     f"@fontsource-variable/source-serif-4/files/{FONT}-italic.woff2": f"fonts/{FONT}-italic.woff2",
     "@jupyter-widgets/html-manager/dist/embed-amd.js": "widgets/embed-amd.js",
     "requirejs/require.js": "widgets/require.js",
+    "@popperjs/core/dist/umd/popper.min.js": "previews/popper.js",
+    "tippy.js/dist/tippy.umd.min.js": "previews/tippy.js",
+    "tippy.js/dist/tippy.css": "previews/tippy.css",
     "mathjax/es5/output/chtml/fonts/woff-v2": "mathjax/woff-v2",
     "@fontsource-variable/source-serif-4/LICENSE": "fonts/LICENSE",
 }

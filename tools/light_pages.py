@@ -23,6 +23,7 @@ from typing import Any
 import pydata_sphinx_theme
 from fontTools import subset
 from frontend import ROOT, tool
+from search_index import write_index
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
@@ -261,11 +262,12 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
         light = early_font(OPTIONS_SCRIPT.sub(lambda _: options, lighten(text)), up)
         if light != before[path]:
             path.write_text(light, "utf-8")
+    write_index(site)
 
 
 def dressed_anew(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Write all pages again when a style, a script, a picture or a tool that works on finished pages has changed."""
-    files = [*(ROOT / "book/static").iterdir(), *(ROOT / "tools").glob("*.[jp][sy]"), ROOT / "_build/frontend.stamp"]
+    files = [*(ROOT / "book/static").iterdir(), *(ROOT / "tools").glob("*.*"), ROOT / "_build/frontend.stamp"]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files) if path.is_file())).hexdigest()
     mark = Path(app.doctreedir) / "dress.digest"
     if mark.is_file() and mark.read_text() == digest:

@@ -186,11 +186,6 @@ def test_steps_and_equations_show_without_scripts(browser: Browser, base: str):
     context.close()
 
 
-def test_search_finds_a_term(page: Page, base: str):
-    page.goto(f"{base}/search.html?q=encoder")
-    expect(page.locator("#search-results li a").first).to_be_visible(timeout=10_000)
-
-
 def test_light_and_dark_switch(page: Page, base: str):
     page.goto(f"{base}/book/index.html")
     button = page.locator("button.theme-switch-button:visible").first
