@@ -29,12 +29,12 @@ __all__ = [
 
 
 class Memory(NamedTuple):
-    """What the encoder leaves behind: all that a decoder will ever know of the source."""
+    """What the encoder leaves behind: all that a decoder will know of the source."""
 
-    states: Tensor                  # (B, S, D) h_1 … h_S; zeros at padding
-    padding: Tensor                 # (B, S) True at padding
-    summary: Tensor | None = None   # (B, D) c, for decoders that take one vector
-    last: tuple[Tensor, ...] | None = None   # (B, layers, D) each layer's last state; an LSTM's cells too
+    states: Tensor  # (B, S, D) h_1 … h_S; zeros at padding
+    padding: Tensor  # (B, S) True at padding
+    summary: Tensor | None = None  # (B, D) c, for decoders that take one vector
+    last: tuple[Tensor, ...] | None = None  # (B, layers, D) each layer's last state
 
 
 class Encoder(nn.Module):
@@ -48,33 +48,34 @@ class Encoder(nn.Module):
 class Step(NamedTuple):
     """One step of a decoder."""
 
-    logits: Tensor                  # (B, V) scores of the next token
-    state: Any                      # what the next step needs; every tensor in it is batch first
-    weights: Tensor | None = None   # (B, S) where an attention looked, if there is one
+    logits: Tensor  # (B, V) scores of the next token
+    state: Any  # what the next step needs; every tensor in it is batch first
+    weights: Tensor | None = None  # (B, S) where an attention looked, if there is one
 
 
 def check_target(tgt_in: Tensor, memory: Memory) -> None:
-    """Raises ValueError unless tgt_in is (B, T) with T ≥ 1 and the memory has B rows."""
-    if tgt_in.dim() != 2 or tgt_in.shape[1] == 0 or len(tgt_in) != len(memory.padding):
+    """Raises ValueError unless tgt_in is (B, T), T ≥ 1, and the memory has B rows."""
+    if tgt_in.dim() != 2 or 0 in tgt_in.shape or len(tgt_in) != len(memory.padding):
         raise ValueError(
-            f"targets of shape {tuple(tgt_in.shape)} do not go with a memory of {len(memory.padding)} sources; "
-            "there must be one row of at least one token (BOS) for each source"
+            f"targets of shape {tuple(tgt_in.shape)} do not go with a memory of "
+            f"{len(memory.padding)} sources; there must be one row of at least one "
+            "token (BOS) for each source"
         )
 
 
 class Decoder(nn.Module):
-    """Writes a target one token at a time: p(y_{t'} | y_0 … y_{t'-1}, memory)."""
+    """Writes a target token by token: p(y_{t'} | y_0 … y_{t'-1}, memory)."""
 
     def init_state(self, memory: Memory) -> Any:
         """The state before the first token."""
         raise NotImplementedError
 
     def step(self, token: Tensor, state: Any) -> Step:
-        """token (B,) the token just written (BOS at first) -> Step with the scores of the next one."""
+        """token (B,) just written, BOS at first -> Step, which scores the next."""
         raise NotImplementedError
 
     def forward(self, tgt_in: Tensor, memory: Memory) -> Tensor:
-        """Teacher forcing: tgt_in (B, T) gold tokens, BOS first -> logits (B, T, V), each for the token after."""
+        """tgt_in (B, T) gold tokens, BOS first -> logits (B, T, V) of the next."""
         check_target(tgt_in, memory)
         state, logits = self.init_state(memory), []
         for token in tgt_in.unbind(dim=1):
@@ -100,9 +101,9 @@ class EncoderDecoder(nn.Module):
 class Hypotheses(NamedTuple):
     """What a search found."""
 
-    tokens: Tensor                  # (B, L) ids without BOS; after EOS, PAD
-    scores: Tensor                  # (B,) log-probability of each row, EOS included
-    weights: Tensor | None = None   # (B, L, S) attention at each step, if there is one
+    tokens: Tensor  # (B, L) ids without BOS; after EOS, PAD
+    scores: Tensor  # (B,) log-probability of each row, EOS included
+    weights: Tensor | None = None  # (B, L, S) attention at each step, if there is one
 
 
 @torch.no_grad()
@@ -141,88 +142,128 @@ def greedy_search(
 
 
 class Embedding(nn.Embedding):
-    """`torch.nn.Embedding` that says what is wrong with an id outside the vocabulary."""
+    """`torch.nn.Embedding` that says what is wrong with ids it does not have."""
 
     def forward(self, ids: Tensor) -> Tensor:
-        """ids (…) -> vectors (…, width). Raises ValueError on the CPU; a GPU reports it in its own, late way."""
+        """ids (…) -> vectors (…, width).
+
+        Raises ValueError on the CPU; a GPU reports it in its own, late way.
+        """
         if ids.numel():
             check_ids(ids, self.num_embeddings)
         return super().forward(ids)
 
 
 class BagEncoder(Encoder):
-    """c = the mean of h_t = tanh(W (e(x_t) + p_t) + b): each letter is looked at by itself.
+    """c = the mean of h_t = tanh(W (e(x_t) + p_t) + b): each letter by itself.
 
-    positions: how many positions have a vector p_t of their own, which limits S; with 0 there is no p_t at all,
-    and the summary c does not depend on the letters' order. hidden_size is D, the width of the memory.
+    positions: how many positions have a vector p_t of their own, which limits S;
+    with 0 there is no p_t, and c does not depend on the letters' order.
+    hidden_size is D, the width of the memory.
     """
 
-    def __init__(self, vocab_size: int, width: int = 64, hidden_size: int = 128, *, positions: int = 0):
+    def __init__(
+        self,
+        vocab_size: int,
+        width: int = 64,
+        hidden_size: int = 128,
+        *,
+        positions: int = 0,
+    ):
         super().__init__()
         self.embedding = Embedding(vocab_size, width)
+        if positions < 0:
+            raise ValueError(f"positions={positions} is below 0")
         self.position = nn.Embedding(positions, width) if positions else None
         self.hidden = nn.Linear(width, hidden_size)
 
     def forward(self, src: Tensor, src_padding: Tensor) -> Memory:
-        """src, src_padding (B, S) -> Memory: states (B, S, D), summary (B, D), zeros for a row of padding."""
+        """src, src_padding (B, S) -> Memory: states (B, S, D), summary (B, D).
+
+        The summary of a row of padding is zeros.
+        """
         check_source(src, src_padding)
-        inputs = self.embedding(src)                                                        # (B, S, width)
+        inputs = self.embedding(src)  # (B, S, width)
         if self.position is not None:
-            length, longest = src.shape[1], self.position.num_embeddings
-            if length > longest:
-                raise ValueError(f"a source of {length} symbols, but positions={longest}")
-            inputs = inputs + self.position(torch.arange(length, device=src.device))        # p_t, for each row
-        states = torch.tanh(self.hidden(inputs)).masked_fill(src_padding[..., None], 0.0)   # (B, S, D)
+            length, positions = src.shape[1], self.position.num_embeddings
+            if length > positions:
+                raise ValueError(f"a source of {length} symbols, but {positions=}")
+            places = torch.arange(length, device=src.device)
+            inputs = inputs + self.position(places)  # p_t, for each row
+        states = torch.tanh(self.hidden(inputs))  # (B, S, D)
+        states = states.masked_fill(src_padding[..., None], 0.0)
         return Memory(states, src_padding, masked_mean(states, src_padding))
 
 
 class WindowState(NamedTuple):
     """What the decoder carries from step to step."""
 
-    recent: Tensor    # (B, k) the last k tokens written; PAD where there were none yet
-    summary: Tensor   # (B, D) c, the same at every step
+    recent: Tensor  # (B, k) the last k tokens written; PAD where there were none yet
+    summary: Tensor  # (B, D) c, the same at every step
 
 
 def summary_of(memory: Memory, width: int) -> Tensor:
-    """The memory's summary (B, width). Raises ValueError if there is none or it has another width."""
+    """The memory's summary (B, width).
+
+    Raises ValueError if there is none or it has another width.
+    """
     c = memory.summary
     if c is None or c.shape[-1] != width:
         found = "no summary" if c is None else f"a summary of width {c.shape[-1]}"
-        raise ValueError(f"the decoder needs a summary of width {width}; the memory has {found}")
+        raise ValueError(
+            f"the decoder needs a summary of width {width}; the memory has {found}"
+        )
     return c
 
 
 class WindowDecoder(Decoder):
-    """Scores the next token from the last `window` tokens and c (B, memory_size) (Bengio et al., 2003, plus c)."""
+    """Scores the next token from the last `window` tokens and c (B, memory_size).
 
-    def __init__(self, vocab_size: int, width: int = 64, hidden_size: int = 256, *,
-                 memory_size: int = 128, window: int = 3):
+    Bengio et al. (2003), plus c.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        width: int = 64,
+        hidden_size: int = 256,
+        *,
+        memory_size: int = 128,
+        window: int = 3,
+    ):
         super().__init__()
         if window < 1:
-            raise ValueError(f"the decoder must see at least the last token; window={window}")
+            raise ValueError(f"the decoder must see a token at least; window={window}")
         self.window, self.memory_size = window, memory_size
         self.embedding = Embedding(vocab_size, width)
         self.hidden = nn.Linear(window * width + memory_size, hidden_size)
         self.output = nn.Linear(hidden_size, vocab_size)
 
     def init_state(self, memory: Memory) -> WindowState:
-        """Nothing written yet. Raises ValueError if the memory's summary is missing or not of memory_size."""
+        """Nothing written yet.
+
+        Raises ValueError if the memory's summary is missing or not of memory_size.
+        """
         c = summary_of(memory, self.memory_size)
-        return WindowState(c.new_full((len(c), self.window), Vocab.pad, dtype=torch.long), c)
+        nothing = c.new_full((len(c), self.window), Vocab.pad, dtype=torch.long)
+        return WindowState(nothing, c)
 
     def score(self, recent: Tensor, summary: Tensor) -> Tensor:
         """recent (…, k), summary (…, D) -> logits (…, V)."""
-        inputs = torch.cat([self.embedding(recent).flatten(-2), summary], dim=-1)   # (…, k * width + D)
-        return self.output(torch.relu(self.hidden(inputs)))
+        seen = self.embedding(recent).flatten(-2)  # (…, k * width)
+        hidden = self.hidden(torch.cat([seen, summary], dim=-1))
+        return self.output(torch.relu(hidden))
 
     def step(self, token: Tensor, state: WindowState) -> Step:
         """token (B,) -> Step: the window moves on by one token."""
-        recent = torch.cat([state.recent[:, 1:], token[:, None]], dim=1)            # (B, k)
-        return Step(self.score(recent, state.summary), WindowState(recent, state.summary))
+        recent = torch.cat([state.recent[:, 1:], token[:, None]], dim=1)  # (B, k)
+        logits = self.score(recent, state.summary)
+        return Step(logits, WindowState(recent, state.summary))
 
     def forward(self, tgt_in: Tensor, memory: Memory) -> Tensor:
         """tgt_in (B, T), memory -> logits (B, T, V), all windows at once."""
         check_target(tgt_in, memory)
-        start = self.init_state(memory)
-        recent = torch.cat([start.recent[:, 1:], tgt_in], dim=1).unfold(1, self.window, 1)   # (B, T, k)
-        return self.score(recent, start.summary[:, None].expand(-1, tgt_in.shape[1], -1))
+        before, c = self.init_state(memory)
+        row = torch.cat([before[:, 1:], tgt_in], dim=1)  # (B, k - 1 + T)
+        recent = row.unfold(1, self.window, 1)  # (B, T, k)
+        return self.score(recent, c[:, None].expand(-1, tgt_in.shape[1], -1))

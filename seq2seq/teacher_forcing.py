@@ -20,6 +20,4 @@ def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
     if gold.device.type == "cpu" and (gold == Vocab.pad).all():
         raise ValueError("no target has a token after BOS: nothing to learn from")
     logits = model(batch)  # (B, T-1, V)
-    return F.cross_entropy(
-        logits.flatten(0, 1), gold.flatten(), ignore_index=Vocab.pad
-    )
+    return F.cross_entropy(logits.flatten(0, 1), gold.flatten(), ignore_index=Vocab.pad)

@@ -303,3 +303,8 @@ def test_embedding_equals_torchs():
     theirs.load_state_dict(ours.state_dict())
     ids = torch.tensor([[0, 4], [2, 2]])
     assert torch.equal(ours(ids), theirs(ids)) and ours(ids[:, :0]).shape == (2, 0, 3)
+
+
+def test_positions_below_zero_are_refused():
+    with pytest.raises(ValueError, match="positions=-1"):
+        BagEncoder(SRC, positions=-1)
