@@ -235,8 +235,9 @@ def test_which_messages_are_kept(monkeypatch):
     """One catalogue made by hand: what is translated, of the right length, and with the same placeholders."""
     kept = {"Go to page": "va a la page", "Go to {x}": "va a {y}", "One two three four": "un deux trois quatre",
             "Say no now": "a b c d e f g h i", "Say no now to me!": "a b", "One two three four five": "un deux"}
-    left = {"Go on": "va", "One two three four five six": "un deux trois", "Go to site": "Go to site", "Go to {a}{b}": "va a {c}",
-            "{a} {b} {c}": "a {b} {c} {d}", "Say yes now": "a b c d e f g h i j", "Say yes now to me!!": "a b"}
+    left = {"Go on": "va", "One two three four five six": "un deux trois", "Go to site": "Go to site",
+            "Go to {a}{b}": "va a {c}", "{a} {b} {c}": "a {b} {c} {d}", "Say yes now": "a b c d e f g h i j",
+            "Say yes now to me!!": "a b"}
     pairs = [*kept.items(), *left.items(), *[("Go to page", "allez")] * 2]
     catalogues._messages.cache_clear()
     monkeypatch.setattr(catalogues, "_catalogues", lambda language: {"a": pairs[:5], "b": pairs[5:]})
