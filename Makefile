@@ -12,7 +12,7 @@ READY := .venv/ready
 # The folder that .venv was made for: its scripts and the installed library name it.
 MADE_FOR := $(shell cat .venv/ready 2>/dev/null)
 ifneq ($(MADE_FOR),$(CURDIR))
-.PHONY: $(READY)
+.PHONY: $(READY) looks
 endif
 SITE := _build/html
 export JOBS
@@ -93,6 +93,10 @@ notebooks: $(READY) ## run every notebook through nbval at the smoke budget; and
 site: browser book ## test the built site in Chromium
 	@echo "== the built site"
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/site
+
+looks: browser frontend ## take the pictures of the site's components anew (tests/site/looks), after a change of their looks
+	LOOKS=renew $(BIN)/python -m pytest tests/site/test_looks.py -k components
+	@git --no-pager diff --stat tests/site/looks
 
 words: $(READY) ## words on each page of the built site; fails where a chapter is too long
 	@$(BIN)/python tools/words.py
