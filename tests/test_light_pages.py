@@ -58,3 +58,13 @@ def test_colours_are_light_without_a_script_and_on_paper():
         "html:not([data-theme=dark]) a{b:c}@media print{html[data-theme] a{b:c}}"
         "@media screen{html[data-theme=dark] a{b:d}}"
         '@media (x){@media screen{html[data-theme="dark"]{e:f}}}p{g:h}')
+
+
+def test_apostrophes_and_languages_are_set_in_text_only():
+    table = ('<table class="dataframe"><thead><tr><th></th><th>French</th></tr></thead>'
+             "<tbody><tr><th>0</th><td>l'an</td></tr></tbody></table>")
+    page = f"<article><p>GRU's g2p-en&#x27;s 'it' 小 牛.</p><pre>x's 小</pre>{table}</article>"
+    made = light.set_type(page)
+    assert made == ("<article><p>GRU’s g2p-en’s 'it' <span lang=\"zh-Hans\">小 牛</span>.</p><pre>x's 小</pre>"
+                    + table.replace("<td>", '<td lang="fr">') + "</article>")
+    assert light.set_type(made) == made

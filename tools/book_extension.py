@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import html
 import json
 import os
 import re
@@ -236,26 +235,12 @@ def linked_pages(app: Sphinx, env: BuildEnvironment) -> list[str]:
 
 # ---- pages ----------------------------------------------------------------------------------------------------------
 
-def first_paragraph(doctree: nodes.document) -> str:
-    """The page's opening prose, cut at a word, at most 155 characters."""
-    for paragraph in doctree.findall(nodes.paragraph):
-        if not isinstance(paragraph.parent, nodes.section | nodes.document):
-            continue
-        text = " ".join(paragraph.astext().split())
-        if len(text) > 40:
-            return text if len(text) <= 155 else text[:155].rsplit(" ", 1)[0] + "…"
-    return ""
-
-
 def page_context(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
-    """A description for search engines, and our notebook behind the download button."""
+    """Our notebook behind the download button, and what assistive software needs."""
     if "body" in context:   # docutils gives the items of a bibliography a role that a list may not hold
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
         # A displayed equation scrolls where it is too wide, so the keyboard must reach it.
         context["body"] = context["body"].replace('<div class="math ', '<div tabindex="0" class="math ')
-    if doctree and 'name="description"' not in context["metatags"]:
-        description = first_paragraph(doctree) or app.config.html_title
-        context["metatags"] += f'<meta name="description" content="{html.escape(description)}" />'
     buttons = context.get("header_buttons", [])
     downloads = next((group for group in buttons if group.get("label") == "download-buttons"), None)
     if downloads and (Path(app.srcdir) / f"{page}.ipynb").is_file():

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pydata_sphinx_theme
+from bs4 import BeautifulSoup
 from fontTools import subset
 from frontend import ROOT, tool
 from search_index import write_index
@@ -55,6 +56,15 @@ STYLE_LINK = re.compile(
     r'(?:[^>]*data-sheets="([^"]*)")?[^>]*>\s*'
 )
 CSS_TOKEN = re.compile(r"""\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|url\([^)\"']*\)|[{};]|[^\"'{};u]+|u""", re.DOTALL)
+NOTEBOOK_LINK = re.compile(r'(<a href="[^"/]*\.ipynb") target="_blank"')
+LANGUAGES = {"French": "fr", "Chinese": "zh-Hans", "German": "de"}
+APOSTROPHE = re.compile(r"(?<=\w)(?:'|&#39;|&#x27;)(?=[a-z]{1,2}\b)")
+HAN = re.compile(r"([\u3400-\u9fff](?:[\s\u3000-\u303f\u3400-\u9fff\uff00-\uffef]*[\u3400-\u9fff])?)")
+# What is left alone; an output's table; a tag; text.
+PIECES = re.compile(
+    r'<span lang="zh-Hans">[^<]*</span>|'
+    r"<(?P<alone>script|style|pre|code|svg|mjx-container|textarea)\b.*?</(?P=alone)>|"
+    r"(?P<table><table[^>]*(?:class=\"[^\"]*dataframe|id=\"T_).*?</table>)|<[^>]*>|(?P<text>[^<]+)", re.DOTALL)
 THEME = re.compile(r"(?<!not\()\[data-theme=\"?(light|dark)\"?\]")
 ICON_FONTS = ("fa-solid-900", "fa-regular-400", "fa-brands-400")
 
@@ -202,7 +212,7 @@ def read_sheet(name: str, static: Path) -> str:
 def bundle_styles(pages: dict[Path, str], site: Path) -> None:
     """One style sheet in place of the theme's ten, with only the rules that the book needs."""
     static = site / "_static"
-    scripts = [path.read_text("utf-8") for path in static.rglob("*.js")]
+    scripts = [path.read_text("utf-8") for path in [*static.rglob("*.js"), *site.glob("frontend/previews/*.js")]]
     words = {word for text in [*pages.values(), *scripts] for word in re.findall(r"[\w-]+", text)}
     made: dict[str, str] = {}
     for path, text in pages.items():
@@ -229,6 +239,7 @@ def lighten(text: str) -> str:
     book.js does it.
     """
     text = text.replace('<body data-bs-spy="scroll"', "<body", 1)
+    text = NOTEBOOK_LINK.sub(r"\1 download", text)
     for auto, known in THEMES.items():
         text = text.replace(auto, known, 1)
     for unwanted in (MATHJAX, ICON_SCRIPT, SCRIPT_PRELOAD):
@@ -236,12 +247,41 @@ def lighten(text: str) -> str:
     return EAGER_SCRIPT.sub("<script defer ", WRONG_NAME.sub(r"\1\2", text))
 
 
+def in_language(table: str) -> str:
+    """An output's table with `lang` on each column whose heading names a language of the book."""
+    if not any(f">{name}" in re.sub(r">\s+", ">", table) for name in LANGUAGES):
+        return table
+    made = BeautifulSoup(table, "html.parser")
+    for number, heading in enumerate(made.select("thead tr:first-child th")):
+        for name, code in LANGUAGES.items():
+            if heading.get_text().strip().startswith(name):
+                for cell in made.select(f"tbody tr > :nth-child({number + 1})"):
+                    cell["lang"] = code
+    return str(made)
+
+
+def set_type(page: str) -> str:
+    """A page's text with typographic apostrophes, and its Chinese and French marked as such; code stays as it is."""
+    start, end = page.find("<article"), page.rfind("</article>")
+    if start < 0:
+        return page
+
+    def piece(match: re.Match[str]) -> str:
+        if match["table"]:
+            return in_language(match["table"])
+        if not match["text"]:
+            return match[0]
+        return HAN.sub(r'<span lang="zh-Hans">\1</span>', APOSTROPHE.sub("’", match["text"]))
+
+    return page[:start] + PIECES.sub(piece, page[start:end]) + page[end:]
+
+
 def early_font(text: str, up: str) -> str:
     """Ask for the text's font first, so that it is there for the first paint; from a file that would be an error."""
     ask = ('<script>if (location.protocol !== "file:") document.head.append(Object.assign('
            'document.createElement("link"), '
            f'{{rel: "preload", as: "font", type: "font/woff2", crossOrigin: "", href: "{up}{FONT}"}}));</script>')
-    return text if FONT in text else text.replace("<head>", f"<head>\n  {ask}", 1)
+    return text if FONT in text or "<base " in text else text.replace("<head>", f"<head>\n  {ask}", 1)
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:
@@ -259,7 +299,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     options = f"<script>{(site / '_static/documentation_options.js').read_text('utf-8')}</script>"
     for path, text in after.items():
         up = "../" * (len(path.relative_to(site).parts) - 1)
-        light = early_font(OPTIONS_SCRIPT.sub(lambda _: options, lighten(text)), up)
+        light = early_font(OPTIONS_SCRIPT.sub(lambda _: options, set_type(lighten(text))), up)
         if light != before[path]:
             path.write_text(light, "utf-8")
     write_index(site)

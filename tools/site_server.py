@@ -13,8 +13,13 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import yaml
 
 SITE = Path(__file__).resolve().parent.parent / "_build/html"
+CONFIG = yaml.safe_load((SITE.parents[1] / "_config.yml").read_text("utf-8"))
+PREFIX = urlsplit(CONFIG["html"]["baseurl"]).path
 TEXTS = {".html", ".css", ".js", ".svg", ".json", ".ipynb", ".txt", ".xml"}
 
 
@@ -36,6 +41,21 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", self.guess_type(str(path)))
         self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def translate_path(self, path: str) -> str:
+        """The site stands at the root and, as on its public host, at the path of its public address."""
+        return super().translate_path(path.removeprefix(PREFIX.rstrip("/")) or "/")
+
+    def send_error(self, code: int, *args: object, **kwargs: object) -> None:
+        lost = Path(self.directory) / "404.html"
+        if code != 404 or not lost.is_file():
+            return super().send_error(code, *args, **kwargs)
+        body = lost.read_bytes()
+        self.send_response(code)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

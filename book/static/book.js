@@ -30,6 +30,14 @@
     return made;
   };
 
+  // On paper everything is open.
+  addEventListener("beforeprint", () => {
+    for (const fold of document.querySelectorAll("article details:not([open])")) { fold.open = true; fold.dataset.printed = ""; }
+  });
+  addEventListener("afterprint", () => {
+    for (const fold of document.querySelectorAll("details[data-printed]")) { fold.open = false; delete fold.dataset.printed; }
+  });
+
   // Search: sections of all pages, from the index that Pagefind made. A page opened as a file may not read it and keeps
   // the theme's own search. JOINT stands for the underscore of a name (tools/search_index.py).
   const JOINT = "\ua78f";
@@ -96,4 +104,87 @@
       answersBelow(form)();
     }
   }
+
+  // Previews of terms, papers, equations, figures and sections: a pointer that rests on a link, or its focus, shows what
+  // it leads to. On a touch screen the first tap shows it and the second follows. Tippy is loaded when first wanted.
+  const script = (name) => new Promise((done, failed) => document.head.append(
+    make("script", {src: new URL(`frontend/previews/${name}`, root).href, onload: done, onerror: failed})));
+  let tippy;
+  const previews = () => tippy ??= script("popper.js").then(() => {
+    document.head.append(make("link", {rel: "stylesheet", href: new URL("frontend/previews/tippy.css", root).href}));
+    return script("tippy.js");
+  });
+  const pages = {};
+  async function pageOf(link) {
+    const address = link.href.split("#")[0];
+    if (address === location.href.split("#")[0]) return document;
+    if (location.protocol === "file:") return null;   // a file may not read another
+    pages[address] ??= fetch(address).then((answer) => answer.text()).then((text) => {
+      const page = new DOMParser().parseFromString(text, "text/html");
+      for (const style of page.querySelectorAll("head > style"))   // the shapes of its equations
+        if (style.textContent.includes("mjx-")) document.head.append(document.adoptNode(style));
+      return page;
+    });
+    return pages[address];
+  }
+
+  function excerpt(page, id, address) {
+    const target = page?.getElementById(id), box = make("div", {className: "preview"});
+    if (!target) return null;
+    if (target.matches("dt")) {
+      let body = target;
+      while (body && body.tagName !== "DD") body = body.nextElementSibling;
+      box.append(make("strong", {textContent: target.firstChild.textContent}), ...(body?.cloneNode(true).childNodes ?? []));
+    } else if (target.matches("section")) {
+      const first = [...target.children].find((child) => child.matches("p"));
+      const heading = target.querySelector("h1, h2, h3, h4, h5").cloneNode(true);
+      for (const extra of heading.querySelectorAll(".section-number, .headerlink")) extra.remove();
+      box.append(make("strong", {textContent: heading.textContent}));
+      if (first) box.append(first.cloneNode(true));
+    } else {
+      const whole = target.closest("figure, div.math, div.citation, div.exercise, div.claim")
+        ?? (target.matches("span, a") ? target.nextElementSibling : null);
+      if (!whole?.matches("figure, div.math, div.citation, div.exercise, div.claim, .cell_output, .cell")) return null;
+      box.append(whole.cloneNode(true));
+    }
+    for (const extra of box.querySelectorAll(".headerlink, .backrefs, script, .label, input, button")) extra.remove();
+    for (const inside of box.querySelectorAll("[id], [tabindex]"))
+      for (const name of ["id", "tabindex"]) inside.removeAttribute(name);
+    for (const image of box.querySelectorAll("img")) image.src = new URL(image.getAttribute("src"), address).href;
+    for (const inner of box.querySelectorAll("a")) inner.replaceWith(...inner.childNodes);
+    return box;
+  }
+
+  const wanted = "article a.reference[href*='#'], article a.internal[href*='#'], article a.claim-link[href*='#']";
+  async function preview(link) {
+    if (link.previewed) return link.previewed;
+    link.previewed = (async () => {
+      const [page] = await Promise.all([pageOf(link), previews()]);
+      const content = excerpt(page, decodeURIComponent(link.hash.slice(1)), link.href.split("#")[0]);
+      return content && window.tippy(link, {content, theme: "book", maxWidth: 460, delay: [150, 0], appendTo: document.body,
+        trigger: "mouseenter focus", touch: false, aria: {content: "describedby"}});
+    })();
+    return link.previewed;
+  }
+  const start = (event) => {
+    const link = event.target.closest?.(wanted);
+    if (link && link.origin === location.origin && !link.matches(".headerlink") && event.pointerType !== "touch")
+      preview(link).then((made) => { if (made && (link.matches(":hover") || link === document.activeElement)) made.show(); },
+        () => {});
+  };
+  document.addEventListener("pointerover", start);
+  document.addEventListener("focusin", start);
+  let touched = false;
+  document.addEventListener("pointerdown", (event) => { touched = event.pointerType === "touch"; });
+  document.addEventListener("click", async (event) => {
+    const link = event.target.closest?.(wanted);
+    if (!touched || !link || link.origin !== location.origin || link.open) return;
+    event.preventDefault();
+    const made = await preview(link).catch(() => null);
+    if (!made) { location.href = link.href; return; }
+    made.setProps({onHide: () => { link.open = false; }});
+    made.show();
+    link.open = true;
+  });
+  addEventListener("keydown", (event) => { if (event.key === "Escape") window.tippy?.hideAll?.(); });
 })();
