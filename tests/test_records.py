@@ -59,6 +59,7 @@ def test_a_study_is_run_once_and_its_rows_say_where_they_come_from(folder, capsy
     assert set(row["provenance"]) == {
         "command", "date", "commit", "source", "python", "torch", "machine", "threads", "seconds"
     }
+    assert 0 <= row["provenance"]["seconds"] < 10
     assert TOY.results({"rate": 3.0}) == [{"score": 3.0}, {"score": 13.0}] and TOY.mean({}, "score") == 6.0
     tool.record(TOY)
     assert len(LOSSES["calls"]) == 4 and "4 of 4 runs are up to date" in capsys.readouterr().out
@@ -94,6 +95,8 @@ def test_other_code_makes_rows_stale_and_keep_accepts_them_if_nothing_moved(fold
     changed_code(monkeypatch)
     assert TOY.missing() == TOY.plan()
     assert tool.check(TOY) == [] and "the code has changed" in capsys.readouterr().out    # a warning, no more
+    TOY.keep({"rate": 3.0, "seed": 0})
+    assert TOY.missing() == [settings for settings in TOY.plan() if settings != {"rate": 3.0, "seed": 0}]
     LOSSES["calls"].clear()
     tool.keep(TOY)
     assert TOY.missing() == [] and {until for *_, until in LOSSES["calls"]} == {5}
