@@ -292,6 +292,12 @@ def test_weights_that_lie_across_memory_can_be_kept(folder, largest):
     assert torch.equal(load_weights("toy")["weight"], layer.weight.detach())
 
 
+def test_weights_are_kept_anew(folder):
+    save_weights("toy", nn.Linear(3, 5))
+    save_weights("toy", layer := nn.Linear(3, 5))
+    assert torch.equal(load_weights("toy")["bias"], layer.bias.detach().half().float())
+
+
 def test_tied_weights_can_be_kept(folder):
     tied = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
     tied[0].weight.data[0, 0] = 1e6
