@@ -678,6 +678,13 @@ def test_references_across_pages(book: Tree) -> None:
     )
 
 
+def test_a_title_with_an_article_fits_into_a_sentence(book: Tree) -> None:
+    book.chapter("second", "# The second\n")
+    second = f"{SITE}/chapters/second.html"
+    assert book.markdown("In the {doc}`second`, and {doc}`second`.") == (
+        f"In the [second]({second}), and [The second]({second}).")
+
+
 def test_citations_and_the_list_of_what_a_chapter_cites(book: Tree) -> None:
     text = book.markdown(
         "{cite:t}`bahdanau2015` and {cite:p}`gers2000, bahdanau2015`.\n\n```{bibliography}\n:filter: x\n```\n"

@@ -239,8 +239,6 @@ def page_context(app: Sphinx, page: str, template: str, context: dict, doctree: 
     """Our notebook behind the download button, and what assistive software needs."""
     if "body" in context:   # docutils gives the items of a bibliography a role that a list may not hold
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
-        # A displayed equation scrolls where it is too wide, so the keyboard must reach it.
-        context["body"] = context["body"].replace('<div class="math ', '<div tabindex="0" class="math ')
     buttons = context.get("header_buttons", [])
     downloads = next((group for group in buttons if group.get("label") == "download-buttons"), None)
     if downloads and (Path(app.srcdir) / f"{page}.ipynb").is_file():

@@ -97,7 +97,8 @@ def typeset(pages: dict[Path, str], site: Path) -> None:
     if not found:
         return
     for path, result in zip(found, render(list(found.values())), strict=True):
-        rendered = iter(result["html"])
+        # A displayed equation scrolls where it is too wide, so the keyboard must reach it.
+        rendered = iter(piece.replace(' display="true"', ' display="true" tabindex="0"', 1) for piece in result["html"])
         text = EQUATION.sub(lambda match: match["open"] + next(rendered) + match["close"], pages[path])  # noqa: B023
         up = "../" * (len(path.relative_to(site).parts) - 1)
         css = re.sub(r"\s*\n\s*", " ", result["css"]).replace("MATH-FONTS", f"{up}frontend/mathjax/woff-v2")

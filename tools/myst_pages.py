@@ -34,6 +34,7 @@ REPLACED = {"code_block", "colon_fence", "dl_open", "fence", "math_block", "math
 MARKDOWN = create_md_parser(
     MdParserConfig(enable_extensions={"colon_fence", "deflist", "dollarmath"}), RendererHTML
 ).disable("inline")
+TWO_ARTICLES = re.compile(r"(\b(?:[Tt]he|[Aa]n?)\s+)\[(?:The|An?) ")   # "the [The encoder–decoder](…)"
 INLINE = re.compile(
     r"""(?P<code>(?<!`)(?P<tick>`+)(?!`)  (?:(?!\n\s*\n).)+?  (?<!`)(?P=tick)(?!`))
       | (?P<math>(?<!\\)(?P<dollars>\${1,2})(?!\s)  (?:(?!\n\s*\n)[^$])+?  (?P=dollars)) (?P<label>\ \([\w:-]+\))?
@@ -458,7 +459,7 @@ class Book:
         if definition := re.search(r"^ {0,3}\[[^\]^]+\]:\s", text, re.MULTILINE):
             here = line + text.count("\n", 0, definition.start())
             self.error(page, here, "a notebook's cells share no link definitions: write the address in the link")
-        return INLINE.sub(replace, text)
+        return TWO_ARTICLES.sub(r"\1[", INLINE.sub(replace, text))
 
     def link(self, page: Page, text: str, url: str, line: int) -> str:
         if re.match(r"[a-z][a-z0-9+.-]*:", url):
