@@ -12,7 +12,7 @@ READY := .venv/ready
 # The folder that .venv was made for: its scripts and the installed library name it.
 MADE_FOR := $(shell cat .venv/ready 2>/dev/null)
 ifneq ($(MADE_FOR),$(CURDIR))
-.PHONY: $(READY) looks
+.PHONY: $(READY)
 endif
 SITE := _build/html
 export JOBS
@@ -22,7 +22,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # Threads that soon stop spinning when they wait: on busy cores torch is several times slower otherwise.
 export GOMP_SPINCOUNT ?= 3000
 
-.PHONY: help setup export format frontend book serve test lint words workflows check unit notebooks site browser records mutants colab-check lighthouse release clean
+.PHONY: help setup export format frontend book serve test lint looks words workflows check unit notebooks site browser records mutants colab-check lighthouse release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets

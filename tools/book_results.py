@@ -110,7 +110,7 @@ def spread(values: list[float]) -> str:
 def table(found: list[System], link: str) -> str:
     """One row a system. link: where the record files are, ending in a slash."""
     base = found[0] if found[0].is_base else None
-    heads = ["system", "PER", "against the first row", "WER", "seeds", "record"]
+    heads = ["system", "PER", "difference", "WER", "seeds", "record"]
     rows = []
     for system in found:
         compared = difference(system, base) if base and system is not base else ""

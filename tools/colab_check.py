@@ -250,6 +250,9 @@ def main() -> None:
             if options.bare:
                 shutil.rmtree(BARE)   # some gigabytes
             else:
+                print("the controls of widgets.live with Colab's ipywidgets", flush=True)
+                tests = [sys.executable, "-m", "pytest", ROOT / "tests/test_widgets.py"]
+                run(*tests, env={**os.environ, "WIDGETS_PYTHON": str(python)})
                 restore(python, base)
         except (CheckError, *NOTEBOOK_ERRORS) as error:
             sys.exit(f"the check of the notebooks failed: {plain(error)}")

@@ -45,7 +45,7 @@ SHOWN = {
     "exercise": (CHAPTER, ".exercise", "#to-work-on > details:last-of-type"),
     "search": ("search.html?q=colours", "main form", "main ol.hits"),
     "references": (CHAPTER, "#references > h2", "div.citation"),
-    "print": (CHAPTER, "#code-and-what-it-prints > h2", ".exercise"),
+    "print": (CHAPTER, "#code-and-what-it-prints", ".exercise"),
 }
 # Letters in the site's own font, whatever the machine has; what differs from build to build is hidden.
 STYLE = """
@@ -199,6 +199,20 @@ def test_parts_are_where_they_belong(browser: Browser, home: str, width: int):
     assert rows[0] == rows[1]
     assert page.locator(".navbar-brand .logo__title").first.text_content().strip() == "Sequence to Sequence"
     page.context.close()
+
+
+def test_a_widget_needs_no_kernel_and_answers_to_arrows(page: Page, home: str):
+    page.goto(f"{home}/{CHAPTER}")
+    assert "widget-state" not in page.content() and "embed-amd" not in page.content()
+    spelled = page.get_by_role("group", name="Spell a word")
+    frames = spelled.locator(".stepper-frames > li")
+    spelled.locator(".stepper-frames").focus()                    # not the slider: the frames themselves
+    for key, text in {"ArrowRight": "6 letters: k, n, i, g, h, t", "ArrowLeft": "3 letters: b, o, x",
+                      "End": "6 letters", "Home": "3 letters"}.items():  # fmt: skip
+        page.keyboard.press(key)
+        assert text in frames.locator("visible=true").inner_text()
+    page.keyboard.press("Control+ArrowRight")                     # the browser's own keys stay the browser's
+    assert "3 letters" in frames.locator("visible=true").inner_text()
 
 
 def test_pages_that_are_no_notebooks_offer_none(page: Page, home: str):
