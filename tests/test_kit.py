@@ -428,6 +428,7 @@ def test_a_loss_curve_is_drawn_step_by_step(monkeypatch):
     assert list(floor.get_ydata()) == [0.5, 0.5] and floor.get_linestyle() == "--"
     assert floor.get_color() not in (raw.get_color(), mean.get_color())
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["mean of 20 steps", "predicted floor 0.50"]
+    assert raw.get_marker() == mean.get_marker() == ""    # hundreds of steps
     assert axes.get_ylim()[0] == 0 and (axes.get_xlabel(), axes.get_ylabel()) == ("step", "loss (nats per token)")
     plt.close(figure)
 

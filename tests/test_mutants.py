@@ -62,6 +62,14 @@ def test_one_function_can_be_chosen():
     assert set(methods) < set(tool.mutants(path, "Study")) < set(tool.mutants(path))
 
 
+@pytest.mark.parametrize("module, tests", [
+    ("rnn", "rnn"), ("kit/records", "records"), ("kit/claims", "kit"), ("kit/corpora/words", "corpora"),
+    ("kit/corpora/grammar", "grammar"),
+])
+def test_a_module_is_tried_by_its_own_tests(module, tests):
+    assert tool.tests_of(ROOT / "seq2seq" / f"{module}.py") == f"tests/test_{tests}.py"
+
+
 @pytest.mark.parametrize("test, passed", [("assert toy.f() == 3", True), ("assert toy.f() == 4", False),
                                           ("while True: pass", False)])
 def test_a_break_is_noticed_by_a_failure_or_by_taking_too_long(tmp_path, test, passed):
