@@ -115,7 +115,7 @@ records: export ## run the studies that are missing or out of date (about an hou
 colab-check: $(READY) ## run the notebooks as on a fresh Colab runtime (needs Python 3.12)
 	$(BIN)/python tools/colab_check.py --python $(COLAB_PYTHON)
 
-bare-check: $(READY) ## run the notebooks in an environment that holds only ipykernel, as a reader's may
+bare-check: $(READY) ## run a notebook in an environment that holds only ipykernel, as a reader's may
 	$(BIN)/python tools/colab_check.py --bare --python $(PYTHON)
 
 mutants: $(READY) ## break the library line by line and see what no test notices: make mutants MUTANTS="rnn --sample 40"
