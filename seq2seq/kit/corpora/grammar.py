@@ -107,7 +107,7 @@ class Phrase(NamedTuple):
 
 @lru_cache(maxsize=1)
 def _names() -> tuple[list[str], list[str]]:
-    """40 names to learn, and all those that are never among them. A name in -a is feminine, one in -o masculine."""
+    """40 names to learn, and all those that are never among them."""
     syllables = [consonant + vowel for consonant in "bdklmnrsv" for vowel in "aeio"]
     every = ["".join(parts).capitalize() for parts in product(syllables, syllables, "bdklmnrsv", "ao")]
     known = [name for name in every if split_of(name) == "train"]
@@ -137,7 +137,7 @@ class _Speaker:
         if living and not clauses and self.random.random() < 0.3:
             self.named = True
             name = [(self.random.choice(self.names), next(self.ideas))]
-            return Phrase(name, name, name, feminine=name[0][0].endswith("a"), person=True)
+            return Phrase(name, name, name)    # which takes no predicate, so nothing agrees with it
         noun = self.random.choice(ANIMALS + PERSONS + ([] if living else THINGS))
         person = noun in PERSONS                                                # only their size is remarked on
         # "a" only where Chinese allows an indefinite and French does not ask for "de": an object that is not denied.
