@@ -519,7 +519,8 @@ def test_numbers_of_numpy_come_back(tmp_path):
     assert type(found["best"]) is float and type(found["at"][0]) is int
 
 
-@pytest.mark.parametrize("value", [np.arange(3), {1}, Path("x"), Pair(torch.zeros(1), 1), Unknown()], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("value", [np.arange(3), {1}, Path("x"), Pair(torch.zeros(1), 1), Unknown()],
+                         ids=lambda value: type(value).__name__)
 def test_what_could_not_come_back_is_refused_by_name(tmp_path, value):
     saver = Checkpoint(tmp_path / "a.pt")
     with pytest.raises(TypeError, match=rf"best\[1\]\['x'\] is of type {type(value).__name__}"):
