@@ -150,7 +150,7 @@ def test_a_changed_module_executes_exactly_the_chapters_that_import_it(book: Pat
     assert build(book) == ["rnn"]
     page = (book / "_build/html/rnn.html").read_text("utf-8")
     assert "depends on" not in page and "| export" not in page
-    assert 'id="claim-1"' in page and 'content="What this chapter is about' in page
+    assert 'id="claim-1"' in page
 
     # The claim is on the page of claims, linked, and is still there when the chapter comes from the cache.
     write(book, {"rnn.md": (book / "rnn.md").read_text("utf-8") + "\nOne more sentence.\n"})
