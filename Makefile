@@ -84,11 +84,11 @@ unit: $(READY)
 	@echo "== unit tests"
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests --ignore tests/site
 
-notebooks: $(READY) ## run every notebook through nbval at the smoke budget; and each cell twice, with the solutions
+notebooks: $(READY) ## run every notebook through nbval at the smoke budget, each cell twice, and the solutions
 	@echo "== notebooks at the smoke budget"
 	$(BIN)/python tools/twice.py
 	SEQ2SEQ_BUDGET=smoke $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
-		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 chapters _build/twice
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 _build/twice
 
 site: browser book ## test the built site in Chromium
 	@echo "== the built site"
