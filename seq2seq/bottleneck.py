@@ -35,42 +35,49 @@ __all__ = [
     "PUBLISHED",
     "TRANSLATION",
     "VARIANTS",
-    "Ends",
     "bleu",
     "digits",
-    "ends",
     "pronunciation_study",
     "published_model",
     "published_study",
     "scores",
+    "shares",
+    "thirds",
     "translation_model",
     "translation_study",
     "without_stress",
 ]
 
 
-Ends = dict[str, list[tuple[int, int, int, int]]]
-
-
-def ends(
+def thirds(
     written: Sequence[Sequence[str]],
     guesses: Sequence[Sequence[str]],
     examples: Sequence[Example],
-) -> Ends:
-    """Mistakes in the first three and the last three phonemes of each word, by length.
+) -> dict[str, np.ndarray]:
+    """Mistakes in the beginning, middle and end of words, by length: (words, 3, 3) counts.
 
-    For each word: (first, last) along the model's own output, then (first, last) where
-    every guess follows gold phonemes. Words of six phonemes or more with one listed
-    pronunciation.
+    Rows: gold phonemes missed by the model's own output, aligned; missed by its guesses
+    after gold phonemes; and all of them. Columns: the thirds of the word. Only words of six
+    phonemes or more with one listed pronunciation.
     """
     found = {}
     for said, guessed, e in zip(written, guesses, examples, strict=True):
         if len(e.targets) == 1 and len(e.target) >= 6:
-            own = kept(said, e.target)
-            gold = [guess == right for guess, right in zip(guessed, e.target, strict=True)]
-            wrong = [part.count(False) for part in (own[:3], own[-3:], gold[:3], gold[-3:])]
-            found.setdefault(group_of(len(e.source)), []).append(tuple(wrong))
-    return found
+            own = [not right for right in kept(said, e.target)]
+            gold = [guess != right for guess, right in zip(guessed, e.target, strict=True)]
+            all_of_them = [True] * len(e.target)
+            counts = [
+                [int(part.sum()) for part in np.array_split(missed, 3)]
+                for missed in (own, gold, all_of_them)
+            ]
+            found.setdefault(group_of(len(e.source)), []).append(counts)
+    return {name: np.array(counts) for name, counts in found.items()}
+
+
+def shares(counts: np.ndarray) -> np.ndarray:
+    """Counts (…, words, 3, 3) from `thirds` -> (…, 2, 3), missed shares: own, after gold."""
+    totals = counts.sum(axis=-3)
+    return totals[..., :2, :] / totals[..., 2:, :]
 
 
 def digits(numbers: Sequence[int]) -> str:
@@ -83,19 +90,16 @@ def scores(
     guesses: Sequence[Sequence[str]],
     examples: Sequence[Example],
 ) -> dict:
-    """PER and WER, by length, word by word, and at the beginnings and endings of words."""
+    """PER and WER, by length, word by word, and in each third of the words."""
     per, wer = error_rates(written, [e.targets for e in examples])
     words = [nearest(said, e.targets) for said, e in zip(written, examples, strict=True)]
     edits, lengths = zip(*words, strict=True)
-    shares = {
-        name: (np.mean(wrong, axis=0) / 3).tolist()
-        for name, wrong in ends(written, guesses, examples).items()
-    }
+    parts = thirds(written, guesses, examples)
     return {
         "per": per,
         "wer": wer,
         "by_length": error_by_length(written, examples),
-        "ends": shares,
+        "thirds": {name: shares(counts).tolist() for name, counts in parts.items()},
         "edits": digits(edits),
         "lengths": digits(lengths),
     }
@@ -112,11 +116,11 @@ def pronunciation_study(
 ) -> dict:
     """Train one variant of the context model on pronunciations and score it.
 
-    The result has the PER on the validation split, to choose by, and all scores on
-    `split`. until: stop after that many steps and return the losses alone.
+    The result has the PER on the validation split, to choose by; with split="test" all
+    scores on the test split too. until: stop after that many steps, losses alone.
     """
+    one_of(split, "validation", "test")
     words = corpora.pronunciations()
-    examples = getattr(words, one_of(split, "validation", "test"))
     letters, phones = vocabularies(words.train)
     seed_everything(seed)
     model = context_model(letters, phones, **variant).to(device())
@@ -131,9 +135,13 @@ def pronunciation_study(
 
     unseen = words.validation
     validation, _ = error_rates(write(unseen), [e.targets for e in unseen])
-    found = scores(write(examples), after_gold(model, examples, letters, phones), examples)
-    keep = {"weights": model} if not variant and split == "test" and seed == 0 else {}
-    return {"losses": history.losses, "validation": validation, **found, **keep}
+    result = {"losses": history.losses, "validation": validation}
+    if split == "test":
+        guesses = after_gold(model, words.test, letters, phones)
+        result |= scores(write(words.test), guesses, words.test)
+        if seed == 0 and not variant:
+            result["weights"] = model
+    return result
 
 
 ONE_WAY = {"bidirectional": False}
