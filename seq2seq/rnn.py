@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from rapidfuzz.distance import Levenshtein
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from seq2seq.encoder_decoder import (
     summary_of,
 )
 from seq2seq.kit.corpora import Example
-from seq2seq.sequence_labelling import error_rates, turned
+from seq2seq.sequence_labelling import nearest, turned
 from seq2seq.sequences import (
     Vocab,
     batches,
@@ -43,8 +44,10 @@ __all__ = [
     "RNNState",
     "after_gold",
     "context_model",
+    "edits_by_length",
     "error_by_length",
     "group_of",
+    "interval",
     "kept",
     "one_of",
     "read",
@@ -63,7 +66,7 @@ def summarise(states: Tensor, padding: Tensor, how: str, bidirectional: bool) ->
         return highest.masked_fill(padding[:, :1], 0.0)
     if not bidirectional:
         return last_state(states, padding)
-    forwards, backwards = states.chunk(2, dim=-1)                     # (B, S, D/2) each
+    forwards, backwards = states.chunk(2, dim=-1)  # (B, S, D/2) each
     return torch.cat([last_state(forwards, padding), backwards[:, 0]], dim=-1)
 
 
@@ -83,7 +86,7 @@ def read(reader: nn.Module, x: Tensor, padding: Tensor) -> tuple[Tensor, ...]:
     That is h; an LSTM has its cell state as a third. Zeros where all is padding.
     """
     if not isinstance(reader, nn.LSTM):
-        states, _ = reader(x)  # padding comes last, so it reaches no symbol's state
+        states, _ = reader(x)
         return states, last_state(states, padding)
     lengths = (~padding).sum(dim=1).clamp(min=1).cpu()
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
@@ -102,17 +105,10 @@ class RNNEncoder(Encoder):
     """
 
     def __init__(
-        self,
-        vocab_size: int,
-        width: int = 128,
-        hidden_size: int = 256,
-        layers: int = 1,
-        dropout: float = 0.0,
-        *,
-        cell: str = "gru",
-        bidirectional: bool = False,
+        self, vocab_size: int, width: int = 128, hidden_size: int = 256, layers: int = 1,
+        dropout: float = 0.0, *, cell: str = "gru", bidirectional: bool = False,
         summary: str = "last",
-    ):
+    ):  # fmt: skip
         super().__init__()
         if layers < 1:
             raise ValueError(f"an encoder has at least one layer, not {layers}")
@@ -155,9 +151,9 @@ class RNNEncoder(Encoder):
 class RNNState(NamedTuple):
     """What the decoder carries from step to step; every tensor is batch first."""
 
-    hidden: Tensor         # (B, layers, D) s_t
-    cell: Tensor | None    # (B, layers, D) the LSTM's second state; None for other cells
-    context: Tensor        # (B, D) c, the same at every step
+    hidden: Tensor  # (B, layers, D) s_t
+    cell: Tensor | None  # (B, layers, D) the LSTM's second state; None for other cells
+    context: Tensor  # (B, D) c, the same at every step
 
 
 class RNNDecoder(Decoder):
@@ -169,16 +165,9 @@ class RNNDecoder(Decoder):
     """
 
     def __init__(
-        self,
-        vocab_size: int,
-        width: int = 128,
-        hidden_size: int = 256,
-        layers: int = 1,
-        dropout: float = 0.0,
-        *,
-        cell: str = "gru",
-        context: str = "every step",
-    ):
+        self, vocab_size: int, width: int = 128, hidden_size: int = 256, layers: int = 1,
+        dropout: float = 0.0, *, cell: str = "gru", context: str = "every step",
+    ):  # fmt: skip
         super().__init__()
         if layers < 1:
             raise ValueError(f"a decoder has at least one layer, not {layers}")
@@ -211,16 +200,16 @@ class RNNDecoder(Decoder):
 
     def run(self, tokens: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
         """tokens (B, T) -> logits (B, T, V) and the state after the last token."""
-        x = self.dropout(self.embedding(tokens))                         # (B, T, width)
+        x = self.dropout(self.embedding(tokens))  # (B, T, width)
         if self.every_step:
-            c = state.context[:, None].expand(-1, tokens.shape[1], -1)       # (B, T, D)
-            x = torch.cat([x, c], dim=-1)                            # (B, T, width + D)
-        hidden = state.hidden.transpose(0, 1).contiguous()   # (layers, B, D) for torch.nn
+            c = state.context[:, None].expand(-1, tokens.shape[1], -1)  # (B, T, D)
+            x = torch.cat([x, c], dim=-1)  # (B, T, width + D)
+        hidden = state.hidden.transpose(0, 1).contiguous()  # (layers, B, D) for torch.nn
         if self.lstm:
             cell = state.cell.transpose(0, 1).contiguous()
             outputs, (hidden, cell) = self.rnn(x, (hidden, cell))
         else:
-            outputs, hidden = self.rnn(x, hidden)                            # (B, T, D)
+            outputs, hidden = self.rnn(x, hidden)  # (B, T, D)
         cell = cell.transpose(0, 1) if self.lstm else None
         state = RNNState(hidden.transpose(0, 1), cell, state.context)
         return self.output(self.dropout(outputs)), state
@@ -239,30 +228,18 @@ class RNNDecoder(Decoder):
 
 
 def context_model(
-    src_vocab: Vocab,
-    tgt_vocab: Vocab,
-    width: int = 128,
-    hidden_size: int = 256,
-    layers: int = 1,
-    dropout: float = 0.0,
-    *,
-    cell: str = "gru",
-    bidirectional: bool = True,
-    summary: str = "last",
-    context: str = "every step",
-) -> EncoderDecoder:
+    src_vocab: Vocab, tgt_vocab: Vocab, width: int = 128, hidden_size: int = 256,
+    layers: int = 1, dropout: float = 0.0, *, cell: str = "gru",
+    bidirectional: bool = True, summary: str = "last", context: str = "every step",
+) -> EncoderDecoder:  # fmt: skip
     """An RNN encoder and decoder of the same cell and sizes, for these vocabularies."""
-    sizes = {
-        "width": width,
-        "hidden_size": hidden_size,
-        "layers": layers,
-        "dropout": dropout,
-        "cell": cell,
-    }
+    sizes = (width, hidden_size, layers, dropout)
     encoder = RNNEncoder(
-        len(src_vocab), **sizes, bidirectional=bidirectional, summary=summary
+        len(src_vocab), *sizes, cell=cell, bidirectional=bidirectional, summary=summary
     )
-    return EncoderDecoder(encoder, RNNDecoder(len(tgt_vocab), **sizes, context=context))
+    return EncoderDecoder(
+        encoder, RNNDecoder(len(tgt_vocab), *sizes, cell=cell, context=context)
+    )
 
 
 def vocabularies(examples: Iterable[Example], min_count: int = 1) -> tuple[Vocab, Vocab]:
@@ -277,17 +254,13 @@ def vocabularies(examples: Iterable[Example], min_count: int = 1) -> tuple[Vocab
 
 
 def transduce(
-    model: EncoderDecoder,
-    sources: Sequence[Sequence[str]],
-    src_vocab: Vocab,
-    tgt_vocab: Vocab,
-    max_len: int = 50,
-    batch_size: int = 512,
-) -> list[list[str]]:
+    model: EncoderDecoder, sources: Sequence[Sequence[str]], src_vocab: Vocab,
+    tgt_vocab: Vocab, max_len: int = 50, batch_size: int = 512,
+) -> list[list[str]]:  # fmt: skip
     """Sources -> what the model writes for each by greedy search, in the order given."""
     if isinstance(sources, str) or batch_size < 1:
         raise ValueError(
-            f"sources must be a list of sources, each a word or its symbols, and batch_size "
+            "sources must be a list of sources, each a word or its symbols, and batch_size "
             f"at least 1; not {sources!r:.40} and {batch_size}"
         )
     device = next(model.parameters()).device
@@ -296,9 +269,8 @@ def transduce(
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         [batch] = batches([(src_vocab.encode(sources[i]), []) for i in rows], batch_size)
-        found = greedy_search(
-            model, batch.src.to(device), batch.src_padding.to(device), max_len
-        )
+        batch = batch.to(device)
+        found = greedy_search(model, batch.src, batch.src_padding, max_len)
         for i, ids in zip(rows, found.tokens.tolist(), strict=True):
             written[i] = tgt_vocab.decode(ids)
     return written
@@ -312,26 +284,38 @@ def group_of(length: int) -> str:
     return next(name for name, longest in GROUPS.items() if length <= longest)
 
 
+def edits_by_length(
+    written: Sequence[Sequence[str]], examples: Sequence[Example]
+) -> dict[str, np.ndarray]:
+    """Each group that has an example -> (words, 2): edits and length of the reference."""
+    found = {name: [] for name in GROUPS}
+    for said, e in zip(written, examples, strict=True):
+        found[group_of(len(e.source))].append(nearest(said, e.targets))
+    return {name: np.array(rows) for name, rows in found.items() if rows}
+
+
 def error_by_length(
     written: Sequence[Sequence[str]], examples: Sequence[Example]
 ) -> dict[str, float]:
     """PER in each group of source lengths that has an example."""
-    members = {name: ([], []) for name in GROUPS}
-    for said, e in zip(written, examples, strict=True):
-        hypotheses, references = members[group_of(len(e.source))]
-        hypotheses.append(said)
-        references.append(e.targets)
-    return {name: error_rates(*pair)[0] for name, pair in members.items() if pair[0]}
+    groups = edits_by_length(written, examples)
+    return {name: float(n[:, 0].sum() / n[:, 1].sum()) for name, n in groups.items()}
+
+
+def interval(edits: np.ndarray, draws: int = 1000) -> tuple[float, float]:
+    """edits (words, 2) of `edits_by_length` -> a 95 % interval of the PER over words."""
+    rng = np.random.default_rng(0)
+    picked = edits[rng.integers(len(edits), size=(draws, len(edits)))]  # (draws, words, 2)
+    wrong, length = picked.sum(axis=1).T  # (draws,) each
+    low, high = np.quantile(wrong / length, [0.025, 0.975])
+    return float(low), float(high)
 
 
 @torch.no_grad()
 def after_gold(
-    model: EncoderDecoder,
-    examples: Sequence[Example],
-    src_vocab: Vocab,
-    tgt_vocab: Vocab,
+    model: EncoderDecoder, examples: Sequence[Example], src_vocab: Vocab, tgt_vocab: Vocab,
     batch_size: int = 512,
-) -> list[list[str]]:
+) -> list[list[str]]:  # fmt: skip
     """For each symbol of each first target, what the model says after the gold ones before."""
     device, guesses = next(model.parameters()).device, []
     model.eval()
@@ -348,7 +332,6 @@ def kept(written: Sequence[str], gold: Sequence[str]) -> list[bool]:
     right = [False] * len(gold)
     for block in Levenshtein.opcodes(written, gold):
         if block.tag == "equal":
-            right[block.dest_start : block.dest_end] = [True] * (
-                block.dest_end - block.dest_start
-            )
+            for t in range(block.dest_start, block.dest_end):
+                right[t] = True
     return right
