@@ -89,7 +89,8 @@ def learn_costs(
         cost = costs(counted)
         counted = {letter: Counter({SILENT: 1}) for letter in letters}
         for e in examples:
-            for letter, label in zip(e.source, align(e.source, e.target, cost)):
+            labels = align(e.source, e.target, cost)
+            for letter, label in zip(e.source, labels, strict=True):
                 counted[letter][label] += 1
     return costs(counted)
 
