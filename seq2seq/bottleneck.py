@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 
 import numpy as np
+import sacrebleu
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,7 +45,9 @@ __all__ = [
     "ONE_WAY",
     "PUBLISHED",
     "TAGGER",
+    "TRANSLATION",
     "VARIANTS",
+    "bleu",
     "difference",
     "digits",
     "pronunciation_study",
@@ -56,6 +59,8 @@ __all__ = [
     "tagged",
     "tagger_study",
     "thirds",
+    "translation_model",
+    "translation_study",
     "without_stress",
     "words_on_record",
 ]
@@ -196,9 +201,10 @@ def difference(
     """PER of the first minus PER of the second, both (words, 2), with a 95 % interval."""
     rng = np.random.default_rng(0)
     words = np.stack([first, second], axis=1)  # (words, 2, 2)
-    drawn = [words[rng.integers(len(words), size=len(words))] for _ in range(draws)]
-    edits, lengths = np.moveaxis(np.array([w.sum(axis=0) for w in [words, *drawn]]), -1, 0)
-    gaps = np.subtract(*(edits / lengths).T)  # (1 + draws)
+    picked = (rng.integers(len(words), size=len(words)) for _ in range(draws))
+    sums = [words.sum(axis=0), *(words[rows].sum(axis=0) for rows in picked)]
+    edits, lengths = np.moveaxis(np.array(sums), -1, 0)  # (1 + draws, 2) each
+    gaps = np.subtract(*(edits / lengths).T)  # (1 + draws,)
     return float(gaps[0]), *map(float, np.quantile(gaps[1:], [0.025, 0.975]))
 
 
@@ -293,3 +299,42 @@ def tagger_study(*, steps: int = 1200, seed: int = 0, until: int | None = None) 
 
 
 TAGGER = Study("bottleneck-tagger", tagger_study, settings=({},))
+
+
+def bleu(written: Sequence[Sequence[str]], examples: Sequence[Example]) -> float:
+    """Corpus BLEU of tokens as they are, each against all its listed translations."""
+    if len(written) != len(examples) or not examples:
+        raise ValueError(f"{len(written)} outputs cannot be scored against {len(examples)}")
+    most = max(len(e.targets) for e in examples)
+    references = [
+        [" ".join(e.targets[k]) if k < len(e.targets) else None for e in examples]
+        for k in range(most)
+    ]
+    outputs = [" ".join(tokens) for tokens in written]
+    return sacrebleu.corpus_bleu(outputs, references, tokenize="none", force=True).score
+
+
+def translation_model(english: Vocab, french: Vocab) -> EncoderDecoder:
+    """The context model at the size of the translation study."""
+    return context_model(english, french, width=96, dropout=0.3)
+
+
+def translation_study(
+    *, steps: int = 2000, seed: int = 0, until: int | None = None
+) -> dict:
+    """Train the context model on interface messages, English to French, score by BLEU."""
+    messages = corpora.messages("fr", max_words=12)
+    english, french = vocabularies(messages.train, min_count=2)
+    seed_everything(seed)
+    model = translation_model(english, french).to(device())
+    pairs = numericalise(messages.train, english, french)
+    history = train(model, training_batches(pairs, 64, seed), steps, lr=3e-3, until=until)
+    if until is not None:
+        return {"losses": history.losses}
+    sources = [e.source for e in messages.test]
+    written = transduce(model, sources, english, french, max_len=30)
+    keep = {"weights": model} if seed == 0 else {}
+    return {"losses": history.losses, "bleu": bleu(written, messages.test), **keep}
+
+
+TRANSLATION = Study("bottleneck-translation", translation_study, settings=({},))
