@@ -74,10 +74,11 @@ def digits(numbers: Sequence[int]) -> str:
 def thirds(
     right: Sequence[Sequence[bool]], examples: Sequence[Example]
 ) -> dict[str, np.ndarray]:
-    """Missed phonemes in the beginning, middle and end of words, by length: (words, 2, 3).
+    """Missed phonemes in the thirds of words, by length: (words, 2, 3).
 
-    right: for each phoneme of each first target, whether it was said. The second axis is
-    missed, all. Only words of six phonemes or more with one listed pronunciation.
+    right: for each phoneme of each first target, whether it was said. The second axis
+    is missed, all; the third beginning, middle, end. Only words of six phonemes or more
+    with one listed pronunciation.
     """
     found = {}
     for marks, e in zip(right, examples, strict=True):
@@ -89,7 +90,7 @@ def thirds(
 
 
 def shares(counts: np.ndarray) -> np.ndarray:
-    """Counts (…, words, 2, 3) of `thirds` -> (…, 3), the share missed in each third."""
+    """Counts (…, words, 2, 3) of `thirds` -> (…, 3), the share missed in each."""
     missed, total = np.moveaxis(counts.sum(axis=-3), -2, 0)
     return missed / total
 
@@ -101,30 +102,41 @@ def scores(
 ) -> dict:
     """PER and WER, by length, word by word, and in each third of the words.
 
-    written: the model's own output; guesses: what it says after gold phonemes, if it can.
+    written: the model's own output; guesses: what it says after gold phonemes, if any.
     """
     per, wer = error_rates(written, [e.targets for e in examples])
-    words = [nearest(said, e.targets) for said, e in zip(written, examples, strict=True)]
+    words = [
+        nearest(said, e.targets) for said, e in zip(written, examples, strict=True)
+    ]
     edits, lengths = zip(*words, strict=True)
     right = [[kept(said, e.target) for said, e in zip(written, examples, strict=True)]]
     if guesses is not None:
         pairs = zip(guesses, examples, strict=True)
-        right.append([[a == b for a, b in zip(g, e.target, strict=True)] for g, e in pairs])
+        right.append(
+            [[a == b for a, b in zip(g, e.target, strict=True)] for g, e in pairs]
+        )
     parts = [thirds(marks, examples) for marks in right]
     return {
         "per": per,
         "wer": wer,
         "by_length": error_by_length(written, examples),
-        "thirds": {name: [shares(p[name]).tolist() for p in parts] for name in parts[0]},
+        "thirds": {
+            name: [shares(p[name]).tolist() for p in parts] for name in parts[0]
+        },
         "edits": digits(edits),
         "lengths": digits(lengths),
     }
 
 
 def pronunciation_study(
-    *, steps: int = 1200, lr: float = 8e-3, split: str = "test", seed: int = 0,
-    until: int | None = None, **variant,
-) -> dict:  # fmt: skip
+    *,
+    steps: int = 1200,
+    lr: float = 8e-3,
+    split: str = "test",
+    seed: int = 0,
+    until: int | None = None,
+    **variant,
+) -> dict:
     """Train one variant of the context model on pronunciations and score it.
 
     The result has the PER on the validation split, to choose by; with split="test" all
@@ -136,7 +148,9 @@ def pronunciation_study(
     seed_everything(seed)
     model = context_model(letters, phones, **variant).to(device())
     pairs = numericalise(words.train, letters, phones)
-    history = train(model, training_batches(pairs, 128, seed), steps, lr=lr, until=until)
+    history = train(
+        model, training_batches(pairs, 128, seed), steps, lr=lr, until=until
+    )
     if until is not None:
         return {"losses": history.losses}
 
@@ -186,7 +200,7 @@ LEARNING_RATES = Study(
 
 
 def words_on_record(study: Study, setting: dict) -> np.ndarray:
-    """(words, 2): edits and reference lengths of each test word, summed over the seeds."""
+    """(words, 2): edits and reference length of each test word, summed over seeds."""
     results = study.results(setting)
     columns = [
         [[int(digit, 36) for digit in result[name]] for result in results]
@@ -198,7 +212,7 @@ def words_on_record(study: Study, setting: dict) -> np.ndarray:
 def difference(
     first: np.ndarray, second: np.ndarray, draws: int = 500
 ) -> tuple[float, float, float]:
-    """PER of the first minus PER of the second, both (words, 2), with a 95 % interval."""
+    """PER of the first minus the second's, both (words, 2), with a 95 % interval."""
     rng = np.random.default_rng(0)
     words = np.stack([first, second], axis=1)  # (words, 2, 2)
     picked = (rng.integers(len(words), size=len(words)) for _ in range(draws))
@@ -249,7 +263,9 @@ def published_study(*, seed: int = 0, until: int | None = None) -> dict:
     examples = corpora.pronunciations().test
     stressed = corpora.pronunciations(stress=True).test
     sources = [e.source for e in examples]
-    written = map(without_stress, transduce(model, sources, letters, phones, max_len=20))
+    written = map(
+        without_stress, transduce(model, sources, letters, phones, max_len=20)
+    )
     guesses = map(without_stress, after_gold(model, stressed, letters, phones))
     return {"losses": [], **scores(list(written), list(guesses), examples)}
 
@@ -304,7 +320,9 @@ TAGGER = Study("bottleneck-tagger", tagger_study, settings=({},))
 def bleu(written: Sequence[Sequence[str]], examples: Sequence[Example]) -> float:
     """Corpus BLEU of tokens as they are, each against all its listed translations."""
     if len(written) != len(examples) or not examples:
-        raise ValueError(f"{len(written)} outputs cannot be scored against {len(examples)}")
+        raise ValueError(
+            f"{len(written)} outputs cannot be scored against {len(examples)}"
+        )
     most = max(len(e.targets) for e in examples)
     references = [
         [" ".join(e.targets[k]) if k < len(e.targets) else None for e in examples]
@@ -322,13 +340,15 @@ def translation_model(english: Vocab, french: Vocab) -> EncoderDecoder:
 def translation_study(
     *, steps: int = 2000, seed: int = 0, until: int | None = None
 ) -> dict:
-    """Train the context model on interface messages, English to French, score by BLEU."""
+    """Train the context model on interface messages, English to French, for BLEU."""
     messages = corpora.messages("fr", max_words=12)
     english, french = vocabularies(messages.train, min_count=2)
     seed_everything(seed)
     model = translation_model(english, french).to(device())
     pairs = numericalise(messages.train, english, french)
-    history = train(model, training_batches(pairs, 64, seed), steps, lr=3e-3, until=until)
+    history = train(
+        model, training_batches(pairs, 64, seed), steps, lr=3e-3, until=until
+    )
     if until is not None:
         return {"losses": history.losses}
     sources = [e.source for e in messages.test]

@@ -99,16 +99,23 @@ def read(reader: nn.Module, x: Tensor, padding: Tensor) -> tuple[Tensor, ...]:
 class RNNEncoder(Encoder):
     """h_t = f(x_t, h_{t-1}) and c = q(h_1 … h_S) (Cho et al., 2014, arXiv 1406.1078).
 
-    width is the embedding's; hidden_size is D, the size of a state, shared half and half
-    by the two directions of a bidirectional encoder. cell: f, one of "rnn", "gru", "lstm".
-    summary: q, "last" (where each direction ends), or pooling, "mean" or "max".
+    width is the embedding's; hidden_size is D, the size of a state, shared half and
+    half by the two directions of a bidirectional encoder. cell: f, one of "rnn", "gru",
+    "lstm". summary: q, "last" (where each direction ends), or pooling, "mean" or "max".
     """
 
     def __init__(
-        self, vocab_size: int, width: int = 128, hidden_size: int = 256, layers: int = 1,
-        dropout: float = 0.0, *, cell: str = "gru", bidirectional: bool = False,
+        self,
+        vocab_size: int,
+        width: int = 128,
+        hidden_size: int = 256,
+        layers: int = 1,
+        dropout: float = 0.0,
+        *,
+        cell: str = "gru",
+        bidirectional: bool = False,
         summary: str = "last",
-    ):  # fmt: skip
+    ):
         super().__init__()
         if layers < 1:
             raise ValueError(f"an encoder has at least one layer, not {layers}")
@@ -127,7 +134,7 @@ class RNNEncoder(Encoder):
             self.backwards.extend(make(n, size, batch_first=True) for n in inputs)
 
     def forward(self, src: Tensor, src_padding: Tensor) -> Memory:
-        """src (B, S) ids, src_padding (B, S) -> Memory: states (B, S, D), summary c (B, D).
+        """src (B, S) ids, src_padding (B, S) -> states (B, S, D), summary c (B, D).
 
         With summary="last", memory.last is what every layer ends with.
         """
@@ -140,7 +147,9 @@ class RNNEncoder(Encoder):
                 mirrored = turned(x, src_padding)
                 found, *back_end = read(self.backwards[layer], mirrored, src_padding)
                 states = torch.cat([states, turned(found, src_padding)], dim=-1)
-                end = [torch.cat(both, dim=-1) for both in zip(end, back_end, strict=True)]
+                end = [
+                    torch.cat(both, dim=-1) for both in zip(end, back_end, strict=True)
+                ]
             ends.append(end)
         states = states.masked_fill(src_padding[..., None], 0.0)  # (B, S, D)
         c = summarise(states, src_padding, self.summary, bool(self.backwards))
@@ -159,22 +168,29 @@ class RNNState(NamedTuple):
 class RNNDecoder(Decoder):
     """s_t = g(y_{t-1}, c, s_{t-1}); each layer starts where the encoder's layer ended.
 
-    context: "every step" concatenates c to every input (Cho et al., 2014); with "initial"
-    the decoder gets a first state and nothing more (Sutskever et al., 2014, arXiv
-    1409.3215). hidden_size is D, the encoder's.
+    context: "every step" concatenates c to every input (Cho et al., 2014); with
+    "initial" the decoder gets a first state and nothing more (Sutskever et al., 2014,
+    arXiv 1409.3215). hidden_size is D, the encoder's.
     """
 
     def __init__(
-        self, vocab_size: int, width: int = 128, hidden_size: int = 256, layers: int = 1,
-        dropout: float = 0.0, *, cell: str = "gru", context: str = "every step",
-    ):  # fmt: skip
+        self,
+        vocab_size: int,
+        width: int = 128,
+        hidden_size: int = 256,
+        layers: int = 1,
+        dropout: float = 0.0,
+        *,
+        cell: str = "gru",
+        context: str = "every step",
+    ):
         super().__init__()
         if layers < 1:
             raise ValueError(f"a decoder has at least one layer, not {layers}")
         self.every_step = one_of(context, "every step", "initial") == "every step"
         self.layers, self.hidden_size, self.lstm = layers, hidden_size, cell == "lstm"
         inputs = width + hidden_size if self.every_step else width
-        between = dropout if layers > 1 else 0.0  # torch.nn warns where there is no between
+        between = dropout if layers > 1 else 0.0  # torch.nn's is between layers
         make = CELLS[one_of(cell, *CELLS)]
         self.embedding, self.dropout = Embedding(vocab_size, width), nn.Dropout(dropout)
         self.rnn = make(inputs, hidden_size, layers, batch_first=True, dropout=between)
@@ -192,9 +208,10 @@ class RNNDecoder(Decoder):
         found = [tuple(kind.shape[1:]) for kind in memory.last]
         if found != [(self.layers, self.hidden_size)] * (1 + self.lstm):
             raise ValueError(
-                f"a decoder of {self.layers} layers of {self.hidden_size} cannot start from "
-                f"last states of {found} (layers, D), h and for an LSTM the cell; give both "
-                "halves the same cell, layers and hidden_size, or memory.last=None"
+                f"a decoder of {self.layers} layers of {self.hidden_size} cannot start "
+                f"from last states of {found} (layers, D), h and for an LSTM the cell; "
+                "give both halves the same cell, layers and hidden_size, or set "
+                "memory.last=None"
             )
         return RNNState(memory.last[0], memory.last[1] if self.lstm else None, c)
 
@@ -204,7 +221,7 @@ class RNNDecoder(Decoder):
         if self.every_step:
             c = state.context[:, None].expand(-1, tokens.shape[1], -1)  # (B, T, D)
             x = torch.cat([x, c], dim=-1)  # (B, T, width + D)
-        hidden = state.hidden.transpose(0, 1).contiguous()  # (layers, B, D) for torch.nn
+        hidden = state.hidden.transpose(0, 1).contiguous()  # (layers, B, D), torch's
         if self.lstm:
             cell = state.cell.transpose(0, 1).contiguous()
             outputs, (hidden, cell) = self.rnn(x, (hidden, cell))
@@ -217,7 +234,9 @@ class RNNDecoder(Decoder):
     def step(self, token: Tensor, state: RNNState) -> Step:
         """token (B,) -> Step: one column of `forward`."""
         if len(token) != len(state.context):
-            raise ValueError(f"{len(token)} tokens for a state of {len(state.context)} rows")
+            raise ValueError(
+                f"{len(token)} tokens for a state of {len(state.context)} rows"
+            )
         logits, state = self.run(token[:, None], state)
         return Step(logits.squeeze(1), state)
 
@@ -228,10 +247,18 @@ class RNNDecoder(Decoder):
 
 
 def context_model(
-    src_vocab: Vocab, tgt_vocab: Vocab, width: int = 128, hidden_size: int = 256,
-    layers: int = 1, dropout: float = 0.0, *, cell: str = "gru",
-    bidirectional: bool = True, summary: str = "last", context: str = "every step",
-) -> EncoderDecoder:  # fmt: skip
+    src_vocab: Vocab,
+    tgt_vocab: Vocab,
+    width: int = 128,
+    hidden_size: int = 256,
+    layers: int = 1,
+    dropout: float = 0.0,
+    *,
+    cell: str = "gru",
+    bidirectional: bool = True,
+    summary: str = "last",
+    context: str = "every step",
+) -> EncoderDecoder:
     """An RNN encoder and decoder of the same cell and sizes, for these vocabularies."""
     sizes = (width, hidden_size, layers, dropout)
     encoder = RNNEncoder(
@@ -242,11 +269,15 @@ def context_model(
     )
 
 
-def vocabularies(examples: Iterable[Example], min_count: int = 1) -> tuple[Vocab, Vocab]:
+def vocabularies(
+    examples: Iterable[Example], min_count: int = 1
+) -> tuple[Vocab, Vocab]:
     """Source and target vocabularies of the symbols seen at least min_count times."""
     examples = list(examples)  # read twice
     sources = Counter(symbol for e in examples for symbol in e.source)
-    targets = Counter(symbol for e in examples for target in e.targets for symbol in target)
+    targets = Counter(
+        symbol for e in examples for target in e.targets for symbol in target
+    )
     return tuple(
         Vocab(sorted(s for s in counts if counts[s] >= min_count))
         for counts in (sources, targets)
@@ -254,21 +285,27 @@ def vocabularies(examples: Iterable[Example], min_count: int = 1) -> tuple[Vocab
 
 
 def transduce(
-    model: EncoderDecoder, sources: Sequence[Sequence[str]], src_vocab: Vocab,
-    tgt_vocab: Vocab, max_len: int = 50, batch_size: int = 512,
-) -> list[list[str]]:  # fmt: skip
-    """Sources -> what the model writes for each by greedy search, in the order given."""
+    model: EncoderDecoder,
+    sources: Sequence[Sequence[str]],
+    src_vocab: Vocab,
+    tgt_vocab: Vocab,
+    max_len: int = 50,
+    batch_size: int = 512,
+) -> list[list[str]]:
+    """Sources -> what the model writes for each by greedy search, in their order."""
     if isinstance(sources, str) or batch_size < 1:
         raise ValueError(
-            "sources must be a list of sources, each a word or its symbols, and batch_size "
-            f"at least 1; not {sources!r:.40} and {batch_size}"
+            "sources must be a list of sources, each a word or its symbols, and "
+            f"batch_size at least 1; not {sources!r:.40} and {batch_size}"
         )
     device = next(model.parameters()).device
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))  # little padding
     written = [None] * len(sources)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        [batch] = batches([(src_vocab.encode(sources[i]), []) for i in rows], batch_size)
+        [batch] = batches(
+            [(src_vocab.encode(sources[i]), []) for i in rows], batch_size
+        )
         batch = batch.to(device)
         found = greedy_search(model, batch.src, batch.src_padding, max_len)
         for i, ids in zip(rows, found.tokens.tolist(), strict=True):
@@ -287,7 +324,7 @@ def group_of(length: int) -> str:
 def edits_by_length(
     written: Sequence[Sequence[str]], examples: Sequence[Example]
 ) -> dict[str, np.ndarray]:
-    """Each group that has an example -> (words, 2): edits and length of the reference."""
+    """Each group with an example -> (words, 2): edits and the reference's length."""
     found = {name: [] for name in GROUPS}
     for said, e in zip(written, examples, strict=True):
         found[group_of(len(e.source))].append(nearest(said, e.targets))
@@ -303,20 +340,23 @@ def error_by_length(
 
 
 def interval(edits: np.ndarray, draws: int = 1000) -> tuple[float, float]:
-    """edits (words, 2) of `edits_by_length` -> a 95 % interval of the PER over words."""
+    """edits (words, 2) of `edits_by_length` -> 95 % interval of the PER over words."""
     rng = np.random.default_rng(0)
-    picked = edits[rng.integers(len(edits), size=(draws, len(edits)))]  # (draws, words, 2)
-    wrong, length = picked.sum(axis=1).T  # (draws,) each
+    rows = rng.integers(len(edits), size=(draws, len(edits)))
+    wrong, length = edits[rows].sum(axis=1).T  # (draws,) each
     low, high = np.quantile(wrong / length, [0.025, 0.975])
     return float(low), float(high)
 
 
 @torch.no_grad()
 def after_gold(
-    model: EncoderDecoder, examples: Sequence[Example], src_vocab: Vocab, tgt_vocab: Vocab,
+    model: EncoderDecoder,
+    examples: Sequence[Example],
+    src_vocab: Vocab,
+    tgt_vocab: Vocab,
     batch_size: int = 512,
-) -> list[list[str]]:  # fmt: skip
-    """For each symbol of each first target, what the model says after the gold ones before."""
+) -> list[list[str]]:
+    """For each symbol of a first target, what the model says after the gold prefix."""
     device, guesses = next(model.parameters()).device, []
     model.eval()
     for batch in batches(numericalise(examples, src_vocab, tgt_vocab), batch_size):
@@ -328,7 +368,7 @@ def after_gold(
 
 
 def kept(written: Sequence[str], gold: Sequence[str]) -> list[bool]:
-    """For each gold symbol, whether it is one of those that the fewest edits leave alone."""
+    """For each gold symbol, whether the fewest edits leave it alone."""
     right = [False] * len(gold)
     for block in Levenshtein.opcodes(written, gold):
         if block.tag == "equal":
