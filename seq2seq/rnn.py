@@ -26,6 +26,7 @@ from seq2seq.encoder_decoder import (
     summary_of,
 )
 from seq2seq.kit.corpora import Example
+from seq2seq.kit.search import evaluating
 from seq2seq.sequence_labelling import nearest, turned
 from seq2seq.sequences import (
     Vocab,
@@ -358,9 +359,9 @@ def after_gold(
 ) -> list[list[str]]:
     """For each symbol of a first target, what the model says after the gold prefix."""
     device, guesses = next(model.parameters()).device, []
-    model.eval()
-    for batch in batches(numericalise(examples, src_vocab, tgt_vocab), batch_size):
-        guesses += model(batch.to(device)).argmax(dim=-1).tolist()  # rows of T-1 ids
+    with evaluating(model):
+        for batch in batches(numericalise(examples, src_vocab, tgt_vocab), batch_size):
+            guesses += model(batch.to(device)).argmax(dim=-1).tolist()  # rows of T-1
     return [
         [tgt_vocab.symbols[i] for i in ids[: len(e.target)]]
         for ids, e in zip(guesses, examples, strict=True)

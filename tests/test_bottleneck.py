@@ -153,7 +153,9 @@ def tiny(monkeypatch):
     stressed = lambda stress=False: splits                     # noqa: E731
     monkeypatch.setattr(corpora, "pronunciations", stressed)
     monkeypatch.setattr(corpora, "messages", lambda language, max_words: splits)
-    return splits
+    bottleneck.labelled.cache_clear()
+    yield splits
+    bottleneck.labelled.cache_clear()
 
 
 @pytest.fixture
@@ -245,6 +247,7 @@ def test_the_tagger_learns_to_label_and_leaves_silence_out():
         optimizer.step()
     assert loss < 0.05
     assert tagged(model, words("abab XX", "aa X", "b X"), letters, tags) == [["X", "X"], [], ["X"]]
+    assert model.training                                    # as it was
 
 
 def test_the_loss_of_a_tagger_skips_padding():

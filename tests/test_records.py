@@ -476,12 +476,12 @@ def test_the_command_records_checks_and_keeps(command, monkeypatch, capsys):
 
 def test_studies_are_found_by_name_in_the_chapters():
     names = [study.name for study in tool.studies([])]
-    assert names == sorted(names) and {"rnn-variants", "rnn-translation"} <= set(names)
-    assert [study.name for study in tool.studies(["rnn-variants"])] == ["rnn-variants"]
-    with pytest.raises(SystemExit, match=r"no study is called nothing; there are .*rnn-variants"):
-        tool.studies(["rnn-variants", "nothing"])
+    assert names == sorted(names) and {"bottleneck-variants", "bottleneck-translation"} <= set(names)
+    assert [study.name for study in tool.studies(["bottleneck-variants"])] == ["bottleneck-variants"]
+    with pytest.raises(SystemExit, match=r"no study is called nothing; there are .*bottleneck-variants"):
+        tool.studies(["bottleneck-variants", "nothing"])
 
 
 def test_records_lie_in_the_package():
-    [study] = tool.studies(["rnn-g2p-en"])
-    assert (Path(records.__file__).parents[1] / "records" / "rnn-g2p-en.json").samefile(study.path)
+    [study] = tool.studies(["bottleneck-g2p-en"])
+    assert (Path(records.__file__).parents[1] / "records" / "bottleneck-g2p-en.json").samefile(study.path)

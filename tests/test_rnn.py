@@ -296,6 +296,7 @@ def test_after_gold_is_what_the_model_says_next():
     examples = [Example(tuple("bad"), (tuple("AHC"), tuple("B"))), Example(tuple("g"), (tuple("DA"),)),
                 Example(tuple("cafe"), (tuple("FEBAC"),))]
     guesses = after_gold(model, examples, letters, phones, batch_size=2)
+    assert model.training and after_gold(model, examples, letters, phones) == guesses     # dropout off, then on again
     assert [len(g) for g in guesses] == [3, 2, 5]
     with torch.no_grad():
         for e, guessed in zip(examples, guesses, strict=True):
