@@ -422,9 +422,9 @@ def test_a_source_hash_follows_a_name_that_was_imported_under_another(tmp_path, 
 
 
 def test_a_source_hash_follows_imports_between_chapters(monkeypatch):
-    from seq2seq import encoder_decoder, rnn
+    from seq2seq import bottleneck, encoder_decoder
 
-    before = source_hash(rnn.pronunciation_study)
+    before = source_hash(bottleneck.pronunciation_study)
     edited_source = Path(encoder_decoder.__file__).read_text("utf-8").replace("max_len: int = 50", "max_len: int = 51")
     real = records.inspect.getsource
 
@@ -432,19 +432,19 @@ def test_a_source_hash_follows_imports_between_chapters(monkeypatch):
         return edited_source if module is encoder_decoder else real(module)
 
     monkeypatch.setattr(records.inspect, "getsource", edited)
-    assert source_hash(rnn.pronunciation_study) != before
+    assert source_hash(bottleneck.pronunciation_study) != before
 
 
 def test_a_source_hash_sees_the_arithmetic_of_training(monkeypatch):
-    from seq2seq import rnn
+    from seq2seq import bottleneck
     from seq2seq.kit import training
 
-    before, real = source_hash(rnn.pronunciation_study), records.inspect.getsource
+    before, real = source_hash(bottleneck.pronunciation_study), records.inspect.getsource
     text = Path(training.__file__).read_text("utf-8")
     assert "clip: float = 1.0" in text
     edited = text.replace("clip: float = 1.0", "clip: float = 2.0")
     monkeypatch.setattr(records.inspect, "getsource", lambda module: edited if module is training else real(module))
-    assert source_hash(rnn.pronunciation_study) != before
+    assert source_hash(bottleneck.pronunciation_study) != before
 
 
 @pytest.fixture
