@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from seq2seq.kit import records
+from seq2seq.kit.corpora import MissingCorpus
 from seq2seq.kit.records import RecordError, Study, load_weights, save_weights, source_hash
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
@@ -87,6 +88,15 @@ def test_rows_of_no_plan_leave_and_renewed_ones_keep_their_place(folder):
     tool.record(wider)
     TOY.record({"seed": 0})
     assert [row["settings"] for row in TOY.rows()] == TOY.plan()
+
+
+def test_a_study_whose_corpus_is_an_optional_extra_is_not_replayed_without_it(folder, capsys):
+    def run(seed=0, until=None):
+        raise MissingCorpus("run: npm install")
+
+    tool.record(TOY)
+    assert tool.check(Study("toy", run, TOY.settings, TOY.seeds)) == []
+    assert "not replayed: run: npm install" in capsys.readouterr().out
 
 
 def test_other_code_makes_rows_stale_and_keep_accepts_them_if_nothing_moved(folder, monkeypatch, capsys):

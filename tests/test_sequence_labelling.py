@@ -1,7 +1,9 @@
 """Properties of what the chapter builds. Sizes are coprime, so that a transposed axis cannot pass."""
 
 import itertools
+import math
 import random
+from collections import Counter
 
 import pytest
 import torch
@@ -9,8 +11,26 @@ from rapidfuzz.distance import Levenshtein
 from torch import nn
 from torch.nn import functional as F
 
-from seq2seq.sequence_labelling import Tagger, edit_distance, error_rates, token_accuracy, turned
-from seq2seq.sequences import Vocab, collate
+from seq2seq import sequence_labelling
+from seq2seq.kit.corpora import Example, Splits
+from seq2seq.kit.training import History
+from seq2seq.sequence_labelling import (
+    NEVER,
+    SILENT,
+    Tagger,
+    align,
+    costs,
+    edit_distance,
+    error_rates,
+    fits,
+    learn_costs,
+    nearest,
+    tag_accuracy,
+    tag_loss,
+    token_accuracy,
+    turned,
+)
+from seq2seq.sequences import collate
 
 V, LABELS, WIDTH, HIDDEN = 17, 11, 5, 14
 KINDS = [("elman", 1), ("elman", 2), ("gru", 1), ("gru", 2)]
@@ -32,26 +52,96 @@ def padding_of(*lengths, width):
     return torch.arange(width) >= torch.tensor(lengths)[:, None]
 
 
+# The aligner
+
+def price(spelling, labels, cost):
+    return sum(cost[letter].get(label, NEVER) for letter, label in zip(spelling, labels, strict=True))
+
+
+def readings(spelling, said):
+    """Every way for the letters to say these phones, one each or none."""
+    for speakers in itertools.combinations(range(len(spelling)), len(said)):
+        phones = iter(said)
+        yield [next(phones) if i in speakers else SILENT for i in range(len(spelling))]
+
+
+def test_the_alignment_is_the_cheapest_of_all():
+    rng = random.Random(0)
+    for _ in range(200):
+        cost = {letter: {label: rng.uniform(0, 5) for label in "XYZ" + SILENT if rng.random() < 0.8}
+                for letter in "abc"}
+        spelling = rng.choices("abc", k=rng.randrange(1, 7))
+        said = rng.choices("XYZ", k=rng.randrange(len(spelling) + 1))
+        labels = align(spelling, said, cost)
+        assert [label for label in labels if label != SILENT] == said and len(labels) == len(spelling)
+        assert price(spelling, labels, cost) == pytest.approx(
+            min(price(spelling, other, cost) for other in readings(spelling, said)))
+
+
+def test_a_draw_leaves_the_last_letter_silent_and_too_many_phones_are_refused():
+    assert align("ee", ["IY"], {"e": {"IY": 1.0, SILENT: 2.0}}) == ["IY", SILENT]
+    assert align("", [], {}) == []
+    with pytest.raises(ValueError, match="1 letters cannot say 2 phones"):
+        align("x", ["K", "S"], {"x": {}})
+
+
+def test_costs_are_minus_the_logarithm_of_shares():
+    shares = costs({"a": Counter(X=1, Y=3)})["a"]
+    assert shares == {"X": pytest.approx(math.log(4)), "Y": pytest.approx(-math.log(0.75))}
+
+
+def test_fits():
+    assert fits(Example(("a", "b"), (("X", "Y"),))) and fits(Example(("a", "b"), (("X",), ("X", "Y", "Z"))))
+    assert not fits(Example(("x",), (("K", "S"),)))
+
+
+def language(n=300):
+    """Words of a, b and a mute c; x says two phones and so never fits alone."""
+    rng = random.Random(0)
+    spellings = ["".join(rng.choices("abc", k=rng.randrange(1, 6))) for _ in range(n)]
+    return [Example(tuple(s), (tuple({"a": "AA", "b": "B"}[x] for x in s if x != "c"),)) for s in spellings]
+
+
+def test_costs_learned_from_words_alone_find_the_mute_letter():
+    words = [*language(), Example(("x",), (("K", "S"),))]
+    cost = learn_costs(iter(words))
+    assert align("cabc", ["AA", "B"], cost) == [SILENT, "AA", "B", SILENT]
+    assert "x" not in cost and set(cost) == set("abc")
+    for letter, label in (("a", "AA"), ("b", "B"), ("c", SILENT)):
+        assert min(cost[letter], key=cost[letter].get) == label and cost[letter][label] < 0.05
+    assert all(sum(math.exp(-c) for c in row.values()) == pytest.approx(1) for row in cost.values())
+    assert learn_costs(words, rounds=0) != learn_costs(words, rounds=1) != cost or cost == learn_costs(words, rounds=4)
+
+
+def test_the_first_counts_are_every_phone_within_reach():
+    cost = learn_costs([Example(tuple("abc"), (("X", "Y"),))], rounds=0)
+    shares = {letter: {label: round(math.exp(-c), 3) for label, c in row.items()} for letter, row in cost.items()}
+    assert shares == {"a": {SILENT: 0.5, "X": 0.5}, "b": {SILENT: 0.333, "X": 0.333, "Y": 0.333},
+                      "c": {SILENT: 0.5, "Y": 0.5}}
+    once = learn_costs([Example(("a",), (("X",),))], rounds=1)
+    assert once == {"a": {SILENT: pytest.approx(math.log(2)), "X": pytest.approx(math.log(2))}}
+
+
 # Reading both ways
 
 def test_turned_is_its_own_inverse_and_leaves_padding_alone():
     x, padding = torch.randn(3, 5, 7), padding_of(5, 3, 0, width=5)
     back = turned(x, padding)
+    assert torch.equal(back[0], x[0].flip(0)) and torch.equal(back[2], x[2])
     assert torch.equal(back[1, :3], x[1, :3].flip(0)) and torch.equal(back[1, 3:], x[1, 3:])
     assert torch.equal(turned(back, padding), x)
+    assert torch.equal(turned(x[..., 0], padding), back[..., 0])             # ids have no third axis
 
 
 def test_both_ways_equals_torch_bidirectional_gru_on_packed_rows():
     tagger = Tagger(V, LABELS, WIDTH, HIDDEN, cell="gru", directions=2)
-    forwards, backwards = tagger.readers
-    backwards.embedding.load_state_dict(forwards.embedding.state_dict())
+    tagger.backwards.embedding.load_state_dict(tagger.forwards.embedding.state_dict())
     theirs = nn.GRU(WIDTH, HIDDEN // 2, batch_first=True, bidirectional=True)
-    weights = dict(forwards.cell.named_parameters()) | {
-        f"{name}_reverse": value for name, value in backwards.cell.named_parameters()}
-    theirs.load_state_dict(weights)
+    theirs.load_state_dict(dict(tagger.forwards.cell.named_parameters()) | {
+        f"{name}_reverse": value for name, value in tagger.backwards.cell.named_parameters()})
     src, padding = rows(2, 6, 0)
     packed = nn.utils.rnn.pack_padded_sequence(
-        forwards.embedding(src), (~padding).sum(dim=1), batch_first=True, enforce_sorted=False)
+        tagger.forwards.embedding(src), (~padding).sum(dim=1), batch_first=True, enforce_sorted=False)
     expected, _ = nn.utils.rnn.pad_packed_sequence(theirs(packed)[0], batch_first=True)
     assert torch.allclose(tagger(src, padding), tagger.score(expected), atol=1e-6)
 
@@ -84,35 +174,76 @@ def test_no_gradient_reaches_padding_and_no_nan_a_row_of_nothing(index):
     logits = model(src, padding)
     assert logits.isfinite().all()
     logits.sum().backward()
-    for reader in model.readers:
+    for reader in filter(None, (model.forwards, model.backwards)):
         gradient = reader.embedding.weight.grad
-        assert gradient.isfinite().all() and (gradient[16] == 0).all()
+        assert gradient.isfinite().all() and (gradient[16] == 0).all() and gradient.any()
 
 
 @pytest.mark.parametrize("index", range(4))
 def test_runs_on_the_meta_device(index):
     model = next(itertools.islice(models(), index, None)).to("meta")
     batch = collate([([4, 5, 6], [4, 5, 6]), ([7], [8])]).to("meta")
-    logits = model(batch.src, batch.src_padding)
-    loss = F.cross_entropy(logits.flatten(0, 1), batch.tgt[:, 1:].flatten(), ignore_index=Vocab.pad)
+    loss = tag_loss(model, batch)
     optimizer = torch.optim.Adam(model.parameters())
     loss.backward()
     optimizer.step()
-    assert logits.shape[-1] == LABELS
+    assert model(batch.src, batch.src_padding).shape == (*batch.tgt[:, 1:].shape, LABELS)
 
 
-def test_a_tagger_reads_the_target_under_the_source():
-    batch = collate([([4, 5, 6], [7, 8, 9]), ([4], [5])])
-    assert Tagger(V, LABELS)(batch.src, batch.src_padding).shape == (*batch.tgt[:, 1:].shape, LABELS)
+@pytest.mark.parametrize(("directions", "blind"), [(1, True), (2, False)])
+def test_which_letters_a_label_depends_on(directions, blind):
+    model = Tagger(V, LABELS, WIDTH, HIDDEN, directions=directions)
+    src, padding = rows(6, 5)
+    changed = src.clone()
+    changed[:, 4] = 4 + (src[:, 4] - 3) % (V - 4)
+    same = torch.isclose(model(src, padding), model(changed, padding), atol=1e-7).all(dim=-1)
+    assert not same[:, 4:].any(dim=0)[0] and bool(same[:, :4].all()) == blind
+    assert bool(same[:, :4].any()) == blind
 
 
-def test_bad_models_are_refused():
-    for arguments in ({"directions": 3}, {"hidden_size": 7, "directions": 2}):
+def test_sizes():
+    def size(model):
+        return sum(p.numel() for p in model.parameters())
+
+    gru = 3 * (3 * 5 + 5 * 5 + 2 * 5)
+    assert size(Tagger(V, LABELS, 3, 5, directions=1)) == V * 3 + gru + (5 + 1) * LABELS
+    assert size(Tagger(V, LABELS, 3, 10)) == 2 * (V * 3 + gru) + (10 + 1) * LABELS
+    assert size(Tagger(V, LABELS)) == size(Tagger(V, LABELS, 32, 128, cell="gru", directions=2))
+    elman = 3 * 5 + 5 * 5 + 5
+    assert size(Tagger(V, LABELS, 3, 10, cell="elman")) == 2 * (V * 3 + elman) + (10 + 1) * LABELS
+    for arguments in ({"directions": 3}, {"directions": 0}, {"hidden_size": 7, "directions": 2}):
         with pytest.raises(ValueError, match="directions must be"):
             Tagger(V, LABELS, **arguments)
+    with pytest.raises(ValueError, match="'elman' or 'gru'"):
+        Tagger(V, LABELS, cell="lstm")
+
+
+def test_the_loss_counts_every_symbol_but_padding():
+    model = Tagger(V, LABELS, WIDTH, HIDDEN)
+    batch = collate([([4, 5, 6], [7, 8, 9]), ([4], [5])])
+    logs = model(batch.src, batch.src_padding).log_softmax(dim=-1)
+    right = [-logs[row, t, batch.tgt[row, t + 1]] for row, t in [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]]
+    assert tag_loss(model, batch).item() == pytest.approx(torch.stack(right).mean().item(), rel=1e-5)
 
 
 # Measures
+
+class Says(nn.Module):
+    """Labels each symbol with its own id, or with EOS if it is odd."""
+
+    def __init__(self):
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(1))
+
+    def forward(self, src, src_padding):
+        assert not self.training and not torch.is_grad_enabled()
+        return F.one_hot(src.where(src % 2 == 0, 2), V).float()
+
+
+def test_tag_accuracy():
+    pairs = [([4, 6, 5], [4, 6, 5]), ([8], [10])]
+    assert tag_accuracy(Says(), pairs) == 0.5
+
 
 def test_edit_distance_equals_rapidfuzz():
     rng = random.Random(0)
@@ -121,18 +252,34 @@ def test_edit_distance_equals_rapidfuzz():
         assert edit_distance(a, b) == Levenshtein.distance(a, b)
 
 
+def test_nearest():
+    assert nearest("abc", ["xyz", "abx", "ab"]) == (1, 2)     # of two equally near, the shorter
+
+
 def test_error_rates_take_the_nearest_reference():
     references = [[("R", "IY", "D"), ("R", "EH", "D")], [("K", "AE", "T")]]
     assert error_rates([("R", "EH", "D"), ("K", "T")], references) == (1 / 6, 1 / 2)
     assert error_rates([(), ()], references) == (1.0, 1.0)
+    assert error_rates([("K",) * 4], [[("T",)]]) == (4.0, 1.0)
     uneven = [[("R",), ("R", "IY", "D", "Z")], references[1]]       # PER divides by the length of the nearest
     assert error_rates([("R", "IY"), ("K", "AE", "T")], uneven) == (1 / 4, 1 / 2)
+    assert error_rates(["cat", "dog"], [["cat"], ["dig", "dogs"]]) == (1 / 6, 1 / 2)       # strings of letters
 
 
-def test_error_rates_refuse_lists_that_do_not_match():
-    for hypotheses, references in ([], []), ([("K",)], []):
-        with pytest.raises(ValueError, match="scored"):
-            error_rates(hypotheses, references)
+@pytest.mark.parametrize(("hypotheses", "references"), [
+    ([], []),
+    ([("K",)], []),
+    ([("K",)], [[("K",)], [("K",)]]),
+    ([("K",)], [[]]),
+    ([("K",)], [[()]]),
+    ([("K", "AE", "T")], [("K", "AE", "T")]),               # references one bracket short
+    (["cat"], ["cat"]),
+    (("K", "AE"), [[("K", "AE")], [("T",)]]),               # hypotheses one bracket short
+    ([("K",), ("K",)], [[("K",)], ["K"]]),
+])  # fmt: skip
+def test_error_rates_refuse_what_cannot_be_scored(hypotheses, references):
+    with pytest.raises(ValueError, match="scored"):
+        error_rates(hypotheses, references)
 
 
 def test_token_accuracy_leaves_out_padding_and_eos():
@@ -140,5 +287,69 @@ def test_token_accuracy_leaves_out_padding_and_eos():
     assert token_accuracy(torch.tensor([[4, 9, 6, 9], [7, 9, 9, 9]]), gold) == 0.75
     with pytest.raises(ValueError, match="shape"):
         token_accuracy(gold[:, 1:], gold)
-    with pytest.raises(ValueError, match="scored"):
-        token_accuracy(torch.zeros_like(gold), torch.zeros_like(gold))
+    for nothing in (0, 2):
+        with pytest.raises(ValueError, match="scored"):
+            token_accuracy(torch.zeros_like(gold), torch.full_like(gold, nothing))
+
+
+# The study
+
+def brown(n):
+    """Sentences of nouns n0 … n9 and verbs v0 … v9; "saw" is a noun after a verb and a verb after a noun."""
+    rng, found = random.Random(n), set()
+    while len(found) < n:
+        words, parts = [], []
+        for i in range(rng.randrange(2, 9)):
+            part = "NV"[i % 2]
+            words.append("saw" if i and rng.random() < 0.4 else f"{part.lower()}{rng.randrange(10)}")
+            parts.append(part)
+        found.add((tuple(words), tuple(parts)))
+    return [Example(words, (parts,)) for words, parts in sorted(found)]
+
+
+def study(monkeypatch, train, test, **arguments):
+    asked = []
+
+    def counted(model, batches, steps, **options):
+        asked.append((steps, options.pop("until")))
+        return kit_train(model, batches, 60, until=arguments.get("until"), **options)
+
+    kit_train = sequence_labelling.train
+    with monkeypatch.context() as patch:
+        patch.setattr(sequence_labelling.corpora, "brown", lambda: Splits(train, brown(3), test))
+        patch.setattr(sequence_labelling, "train", counted)
+        return asked, sequence_labelling.part_of_speech(**arguments)
+
+
+def test_the_study_trains_on_train_and_scores_on_test(monkeypatch):
+    train, test = brown(400), brown(50)
+    asked, result = study(monkeypatch, train, test, seed=0)
+    assert asked == [(2000, None)] and result["tags"] == 2 and len(result["losses"]) == 60
+    assert result["words"] == sum(len(e.source) for e in test)
+    assert 0.6 < result["usual"] < 0.95 < result["tagger"]
+    assert study(monkeypatch, train, test, seed=0)[1] == result
+    assert study(monkeypatch, train, test, seed=1)[1]["losses"] != result["losses"]
+    early = study(monkeypatch, train, test, seed=0, until=3)[1]
+    assert early["losses"] == result["losses"][:3] and early["usual"] == result["usual"]
+    # labels of the test split that contradict those of the training split are counted, and not learned
+    other = [Example(e.source, (tuple({"N": "V", "V": "N"}[p] for p in e.target),)) for e in test]
+    assert study(monkeypatch, train, other, seed=0)[1]["tagger"] < 0.05
+    assert study(monkeypatch, train, other, seed=0)[1]["losses"] == result["losses"]
+
+
+def test_the_study_leaves_out_long_sentences_and_rare_words(monkeypatch):
+    seen = []
+
+    def looked_at(model, batches, steps, **options):
+        batch = next(batches)
+        seen.append((len(batch), batch.src.shape[1], model.forwards.embedding.weight.shape, model.score.out_features))
+        return History([1.0])
+
+    train = [Example(("n0",) * n, (("V",) * n,)) for n in (1, 40)] + [Example(("n1",) * 41, (("X",) * 41,))]
+    rare = [Example((f"w{i}",), (("N",),)) for i in range(9000)]
+    for examples in (train, train + rare):
+        monkeypatch.setattr(sequence_labelling.corpora, "brown", lambda train=examples: Splits(train, [], train[:2]))
+        monkeypatch.setattr(sequence_labelling, "train", looked_at)
+        sequence_labelling.part_of_speech(0)
+    assert seen[0] == (2, 41, (5, 64), 5)      # 40 words and EOS; n0 and V, and the special symbols
+    assert seen[1][0] == 64 and seen[1][2] == (8004, 64)
