@@ -7,7 +7,7 @@ from torch import nn
 
 from seq2seq.kit.training import train, train_step
 from seq2seq.sequences import Batch, Vocab, collate, training_batches
-from seq2seq.teacher_forcing import cross_entropy
+from seq2seq.teacher_forcing import cross_entropy, learn
 
 
 def test_halves_share_no_parameter_and_all_of_them_learn():
@@ -74,3 +74,55 @@ def test_runs_on_the_meta_device():
     batch = collate(pairs_of()).to("meta")
     value = train_step(model, batch, torch.optim.Adam(model.parameters()))
     assert value.device.type == "meta" and value.shape == ()
+
+
+def with_targets(batch, tgt):
+    """The batch with other targets, past the door that refuses targets of padding alone."""
+    batch.tgt = tgt
+    return batch
+
+
+def test_a_batch_with_nothing_to_learn_is_refused():
+    for tgt in (torch.tensor([[1, 0], [1, 0]]), torch.tensor([[1], [1]])):
+        with pytest.raises(ValueError, match="no target has a token after BOS"):
+            cross_entropy(model_of(), with_targets(collate([([4], [5]), ([4], [5])]), tgt))
+
+
+def test_one_row_without_a_target_counts_for_nothing():
+    pairs = pairs_of()
+    batch, more = collate(pairs), collate([*pairs, pairs[0]])
+    more = with_targets(more, torch.cat([batch.tgt, torch.zeros_like(batch.tgt[:1])]))
+    torch.testing.assert_close(cross_entropy(model_of(), more), cross_entropy(model_of(), batch))
+
+
+def test_targets_of_32_bits_are_targets():
+    batch = collate(pairs_of())
+    short = Batch(batch.src, batch.tgt.int(), batch.src_padding)
+    assert torch.equal(cross_entropy(model_of(), short), cross_entropy(model_of(), batch))
+
+
+def test_the_pages_loop_is_adam_on_the_cross_entropy():
+    """Step by step by hand; gradients of a step past are gone."""
+    ours, theirs = model_of(), model_of()
+    batches = [batch for _, batch in zip(range(4), training_batches(pairs_of(23), 5), strict=False)]
+    optimizer, losses = torch.optim.Adam(theirs.parameters(), lr=0.02), []
+    for batch in batches[:3]:
+        for weights in theirs.parameters():
+            weights.grad = None
+        value = cross_entropy(theirs, batch)
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    assert learn(ours, batches, 3, lr=0.02) == pytest.approx(losses)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    first = learn(model_of(), batches, 1, loss=lambda model, batch: 3 * cross_entropy(model, batch))
+    assert first == pytest.approx([3 * losses[0]])
+
+
+def test_the_loops_default_rate(monkeypatch):
+    rates = []
+    real = torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda weights, lr: rates.append(lr) or real(weights, lr=lr))
+    learn(model_of(), [collate(pairs_of())], 1)
+    assert rates == [3e-3]

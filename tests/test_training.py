@@ -1,22 +1,18 @@
 """Training in the kit: the loop with all its promises, its checkpoints, and picking rows out of a state."""
 
-import dataclasses
 import random
-from collections import OrderedDict, defaultdict
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from test_encoder_decoder import model_of, pairs_of
-from torch import Tensor, nn
+from torch import nn
 
 from seq2seq.encoder_decoder import EncoderDecoder
 from seq2seq.kit import device_of, training
 from seq2seq.kit.checkpoint import Checkpoint
-from seq2seq.kit.search import evaluating, reorder
 from seq2seq.kit.training import rate_at, train, train_step
 from seq2seq.rnn import RNNDecoder, RNNEncoder
 from seq2seq.sequences import Batch, collate, training_batches
@@ -177,21 +173,6 @@ def test_a_model_in_eval_mode_trains_with_dropout():
     assert all(during[0])
 
 
-@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
-def test_evaluating_gives_every_part_its_mode_back(error):
-    model = fresh()
-    model.decoder.dropout.eval()
-    before = modes(model)
-    try:
-        with evaluating(model):
-            assert not any(modes(model))
-            if error:
-                raise error
-    except (ValueError, KeyboardInterrupt) as raised:
-        assert type(raised) is error
-    assert modes(model) == before
-
-
 # losses that are not finite
 
 
@@ -220,80 +201,6 @@ def test_training_stops_at_the_first_step_that_is_not_finite(tmp_path, monkeypat
     five = model_of()
     train(five, some_batches(9), 9, until=5)
     assert all(torch.equal(a, b) for a, b in zip(five.parameters(), model.parameters(), strict=True))
-
-
-# states
-
-
-class Pair(NamedTuple):
-    a: Tensor
-    b: object
-
-
-@dataclasses.dataclass
-class Plain:
-    a: Tensor
-    note: str = "n"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Frozen:
-    a: Tensor
-    inner: Plain
-
-
-def test_reorder_keeps_the_state_in_its_shape():
-    x = torch.arange(15).view(3, 5)
-    index = torch.tensor([2, 0, 0, 1])
-    state = {"pair": Pair(x, None), "list": [x, (x, x[:, 0])], "step": 3, "rate": np.float64(0.5), "name": "s"}
-    picked = reorder(state, index)
-    assert type(picked["pair"]) is Pair and picked["pair"].b is None
-    assert type(picked["list"]) is list and type(picked["list"][1]) is tuple
-    for found in (picked["pair"].a, picked["list"][0], picked["list"][1][0]):
-        assert torch.equal(found, x[index])
-    assert torch.equal(picked["list"][1][1], x[index, 0])
-    assert (picked["step"], picked["rate"], picked["name"]) == (3, 0.5, "s")
-    assert torch.equal(state["pair"].a, torch.arange(15).view(3, 5))
-
-
-def test_reorder_reaches_into_dataclasses():
-    x = torch.arange(15).view(3, 5)
-    index = torch.tensor([2, 0])
-    state = Frozen(x, Plain(x[:, 1]))
-    state.inner.later = x[:, 2]     # an attribute that no field declares
-    picked = reorder(state, index)
-    assert type(picked) is Frozen and type(picked.inner) is Plain and picked.inner.note == "n"
-    assert torch.equal(picked.a, x[index]) and torch.equal(picked.inner.a, x[index, 1])
-    assert torch.equal(picked.inner.later, x[index, 2])
-    assert state.inner.a.tolist() == [1, 6, 11] and state.inner.later.tolist() == [2, 7, 12]
-
-
-@pytest.mark.parametrize("kind", [OrderedDict, lambda items: defaultdict(list, items)])
-def test_reorder_keeps_kinds_of_dictionaries(kind):
-    state = kind({"a": torch.arange(3)})
-    picked = reorder(state, torch.tensor([1]))
-    assert type(picked) is type(state) and picked["a"].tolist() == [1] and state["a"].tolist() == [0, 1, 2]
-
-
-class Unknown:
-    def __init__(self):
-        self.rows = torch.arange(3)
-
-
-@pytest.mark.parametrize("state", [Unknown(), {1, 2}, np.arange(3), iter([1]), Plain], ids=lambda s: type(s).__name__)
-def test_reorder_refuses_what_it_does_not_know(state):
-    with pytest.raises(TypeError, match="may hold rows"):
-        reorder(("fine", state), torch.tensor([0]))
-
-
-def test_reordered_rows_go_on_as_they_would_have():
-    model, batch = model_of(), collate(pairs_of())
-    _, state, _ = model.decoder.step(
-        batch.tgt[:, 0], model.decoder.init_state(model.encoder(batch.src, batch.src_padding))
-    )
-    index = torch.tensor([4, 4, 0])
-    whole, part = model.decoder.step(batch.tgt[:, 1], state), reorder(state, index)
-    torch.testing.assert_close(model.decoder.step(batch.tgt[index, 1], part).logits, whole.logits[index])
 
 
 # checkpoints
@@ -436,119 +343,3 @@ def test_stopping_earlier_than_the_file_trains_nothing(tmp_path):
     model = model_of()
     train(model, some_batches(9), **OPTIONS, until=6, checkpoint=tmp_path / "run.pt")
     assert len(train(model, some_batches(9), **OPTIONS, until=4, checkpoint=tmp_path / "run.pt").losses) == 6
-
-
-def test_no_file_yet_resumes_nothing(tmp_path):
-    assert Checkpoint(tmp_path / "none.pt", model=fresh()).resume() == {}
-
-
-def test_a_checkpoint_restores_every_part_and_what_was_beside_them(tmp_path):
-    layer, other = nn.Linear(3, 5), nn.Linear(3, 5)
-    Checkpoint(tmp_path / "a.pt", layer=layer).save(losses=[1.5, 0.5], tokens=7)
-    assert Checkpoint(str(tmp_path / "a.pt"), layer=other).resume() == {"losses": [1.5, 0.5], "tokens": 7}
-    assert torch.equal(layer.weight, other.weight) and torch.equal(layer.bias, other.bias)
-
-
-def test_a_save_that_is_cut_off_leaves_the_checkpoint_before(tmp_path, monkeypatch):
-    saver = Checkpoint(tmp_path / "a.pt", layer=nn.Linear(3, 5))
-    saver.save(step=1)
-
-    def cut_off(state, path):
-        path.write_bytes(b"half of")
-        raise Killed
-
-    monkeypatch.setattr(torch, "save", cut_off)
-    with pytest.raises(Killed):
-        saver.save(step=2)
-    assert saver.resume() == {"step": 1}
-
-
-@pytest.mark.parametrize("how", [
-    "empty", "half", "text", "a list", "no generator", "other sizes", "other parts", "no state",
-])
-def test_a_damaged_or_foreign_checkpoint_says_what_to_do(tmp_path, how):
-    path = tmp_path / "run.pt"
-    model = fresh()
-    Checkpoint(path, model=model).save(losses=[1.0])
-    whole, saved = path.read_bytes(), torch.load(path)
-    if how in ("empty", "half", "text"):
-        path.write_bytes({"empty": b"", "half": whole[: len(whole) // 2], "text": b"not a checkpoint"}[how])
-    if how in ("a list", "no generator"):
-        torch.save([1, 2] if how == "a list" else {"parts": saved["parts"], "settings": {}, "extra": {}}, path)
-    if how == "no state":      # found out last, when all parts are loaded
-        saved["generators"]["torch"] = saved["generators"]["torch"][:7]
-        torch.save(saved, path)
-        torch.nn.init.zeros_(model.decoder.output.bias)
-    if how == "other sizes":
-        model = fresh(hidden_size=22)
-    parts = {"model": model} | ({"optimizer": torch.optim.Adam(model.parameters())} if how == "other parts" else {})
-    before, drawn = [weights.clone() for weights in model.parameters()], random.getstate()
-    with pytest.raises(ValueError, match=r"run\.pt is damaged or was written for other settings; delete it to train"):
-        Checkpoint(path, **parts).resume()
-    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    assert random.getstate() == drawn
-
-
-def test_a_refused_checkpoint_leaves_what_would_have_fitted(tmp_path):
-    first = nn.ModuleList([nn.Linear(3, 5), nn.Linear(5, 7)])
-    Checkpoint(tmp_path / "a.pt", layers=first).save()
-    other = nn.ModuleList([nn.Linear(3, 5), nn.Linear(5, 11)])
-    before = other[0].weight.clone()
-    with pytest.raises(ValueError, match="damaged or was written for other settings"):
-        Checkpoint(tmp_path / "a.pt", layers=other).resume()
-    assert torch.equal(before, other[0].weight)
-
-
-class Bomb:
-    def __reduce__(self):
-        return print, ("it went off",)
-
-
-def test_a_checkpoint_runs_no_code_of_a_stranger(tmp_path, capsys):
-    torch.save({"parts": {}, "settings": {}, "extra": Bomb()}, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match="damaged"):
-        Checkpoint(tmp_path / "a.pt").resume()
-    assert "went off" not in capsys.readouterr().out
-
-
-def test_numbers_of_numpy_come_back(tmp_path):
-    kept = {"best": np.float64(0.5), "at": [np.int64(3), (np.float32(2), "s", None, True)], "by": {np.int32(4): 1.5}}
-    Checkpoint(tmp_path / "a.pt").save(**kept)
-    found = Checkpoint(tmp_path / "a.pt").resume()
-    assert found == {"best": 0.5, "at": [3, (2.0, "s", None, True)], "by": {4: 1.5}}
-    assert type(found["best"]) is float and type(found["at"][0]) is int
-
-
-@pytest.mark.parametrize("value", [np.arange(3), {1}, Path("x"), Pair(torch.zeros(1), 1), Unknown()],
-                         ids=lambda value: type(value).__name__)
-def test_what_could_not_come_back_is_refused_by_name(tmp_path, value):
-    saver = Checkpoint(tmp_path / "a.pt")
-    with pytest.raises(TypeError, match=rf"best\[1\]\['x'\] is of type {type(value).__name__}"):
-        saver.save(best=[1, {"x": value}])
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(TypeError, match=r"settings\['x'\]"):
-        Checkpoint(tmp_path / "a.pt", {"x": value})
-
-
-def test_a_home_folder_and_a_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    Checkpoint("~/runs/a.pt").save(step=1)
-    assert (tmp_path / "runs" / "a.pt").exists() and Checkpoint(tmp_path / "runs/a.pt").resume() == {"step": 1}
-    with pytest.raises(ValueError, match="is a folder"):
-        Checkpoint(tmp_path / "runs")
-
-
-@pytest.mark.parametrize("here", [2, 1, 0])
-def test_the_random_generators_of_gpus_are_kept_too(tmp_path, monkeypatch, here, recwarn):
-    restored, states = {}, [torch.tensor([3, 5], dtype=torch.uint8), torch.tensor([7], dtype=torch.uint8)]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
-    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.update({device: state.tolist()}))
-    saver = Checkpoint(tmp_path / "a.pt", layer=nn.Linear(3, 5))
-    saver.save(step=1)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: here > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: here)
-    assert saver.resume() == {"step": 1}
-    assert restored == dict(list({0: [3, 5], 1: [7]}.items())[:here])
-    said = [f"written with 2 GPUs and this machine has {here}" in str(warning.message) for warning in recwarn]
-    assert said == [True] * (here < 2)
