@@ -10,8 +10,7 @@ from functools import lru_cache
 import numpy as np
 import sacrebleu
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from seq2seq.encoder_decoder import EncoderDecoder
 from seq2seq.kit import corpora, device, seed_everything, train
@@ -39,8 +38,9 @@ from seq2seq.sequence_labelling import (
     fits,
     learn_costs,
     nearest,
+    tag_loss,
 )
-from seq2seq.sequences import Batch, Vocab, batches, numericalise, training_batches
+from seq2seq.sequences import Vocab, batches, numericalise, training_batches
 
 __all__ = [
     "LEARNING_RATES",
@@ -58,7 +58,6 @@ __all__ = [
     "published_study",
     "scores",
     "shares",
-    "tag_loss",
     "tagged",
     "tagger_study",
     "thirds",
@@ -276,12 +275,6 @@ def published_study(*, seed: int = 0, until: int | None = None) -> dict:
 PUBLISHED = Study("bottleneck-g2p-en", published_study, settings=({},), seeds=(0,))
 
 
-def tag_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Cross-entropy of one label for each letter, and of EOS for the source's EOS."""
-    logits, gold = model(batch.src, batch.src_padding), batch.tgt[:, 1:]
-    return F.cross_entropy(logits.flatten(0, 1), gold.flatten(), ignore_index=Vocab.pad)
-
-
 @torch.no_grad()
 def tagged(
     model: Tagger, examples: Sequence[Example], letters: Vocab, tags: Vocab
@@ -303,8 +296,7 @@ def labelled() -> tuple[Vocab, Vocab, list[tuple[list[int], list[int]]]]:
     letters, phones = vocabularies(train_words)
     tags = Vocab([SILENT, *phones.symbols[len(Vocab.special) :]])
     fitting = [e for e in train_words if fits(e)]
-    sample = random.Random(0).sample(fitting, 10_000)
-    cost = learn_costs(sample, letters.symbols[len(Vocab.special) :])
+    cost = learn_costs(random.Random(0).sample(train_words, 10_000))
     pairs = [
         (letters.encode(e.source), tags.encode(align(e.source, e.target, cost)))
         for e in fitting

@@ -22,7 +22,6 @@ from seq2seq.bottleneck import (
     published_study,
     scores,
     shares,
-    tag_loss,
     tagged,
     tagger_study,
     thirds,
@@ -35,7 +34,7 @@ from seq2seq.kit import corpora
 from seq2seq.kit.corpora import Example, Splits
 from seq2seq.kit.records import Study
 from seq2seq.rnn import GROUPS, interval
-from seq2seq.sequence_labelling import SILENT, Tagger
+from seq2seq.sequence_labelling import SILENT, Tagger, tag_loss
 from seq2seq.sequences import Vocab, collate, training_batches
 
 

@@ -221,7 +221,7 @@ def test_bad_input_is_told_what_is_wrong():
         encoder(torch.zeros(0, 3, dtype=torch.long), torch.zeros(0, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match="boolean"):
         encoder(src, padding.float())
-    with pytest.raises(ValueError, match="boolean and of the source's shape"):
+    with pytest.raises(ValueError, match="boolean and of shape"):
         encoder(src, padding[:, :1])
     with pytest.raises(ValueError, match="vocabulary has 11"):
         encoder(src + 9, padding)
