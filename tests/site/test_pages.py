@@ -45,7 +45,7 @@ def test_a_link_shows_what_it_leads_to(page: Page, base: str):
     expect(page.locator(".tippy-box")).to_have_count(0)
     paper = page.locator("article a[href^='#id']").first
     paper.focus()
-    expect(page.locator(".tippy-box .preview")).to_contain_text(re.compile(r"\b(19|20)\d\d\."), timeout=15_000)
+    expect(page.locator(".tippy-box .preview")).to_contain_text(re.compile(r"\b(19|20)\d\d[a-z]?\."), timeout=15_000)
 
 
 def test_a_tap_shows_a_preview_and_a_second_tap_follows(browser: Browser, base: str):
