@@ -70,6 +70,7 @@ test: $(READY) ## every test: style, generated files, units, notebooks, the buil
 lint: $(READY) workflows
 	@echo "== lint"
 	$(BIN)/ruff check .
+	$(BIN)/python tools/format_cells.py --check
 	$(BIN)/codespell
 
 workflows: $(READY) ## check the GitHub workflows with actionlint

@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 from export import Book, ExportError, generate, main  # noqa: E402
 from format_cells import formatted  # noqa: E402
+from myst_pages import blocks  # noqa: E402
 from twice import rehearsal  # noqa: E402
 
 FRONT = """---
@@ -838,6 +839,19 @@ def test_errors_end_the_command_and_an_unknown_name_is_refused(book: Tree, capsy
 
 
 # ---- this book -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in ROOT.glob("chapters/*.md")))
+def test_a_chapter_has_two_predictions_and_five_exercises_with_hints_and_solutions(name: str) -> None:
+    page = Book(ROOT).chapters[name]
+    order = [block for cell in page.cells if not cell.solution or cell.kind == "markdown" for block, _ in blocks(cell)]
+    assert order.count("predict") >= 2
+    ladders = " ".join(block for block in order if block).split("exercise")[1:]
+    assert len(ladders) >= 5
+    for number, ladder in enumerate(ladders, 1):
+        rungs = ladder.split()
+        assert "solution-start" in rungs and rungs.index("solution-start") >= 1, f"exercise {number} has no hint first"
+    assert any(cell.kind == "code" and cell.solution for cell in page.cells)
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("chapters/*.ipynb")), ids=lambda path: path.stem)
