@@ -22,7 +22,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # Threads that soon stop spinning when they wait: on busy cores torch is several times slower otherwise.
 export GOMP_SPINCOUNT ?= 3000
 
-.PHONY: help setup export format frontend book serve test lint looks words workflows check unit notebooks site browser records mutants colab-check lighthouse release clean
+.PHONY: help setup export format frontend book serve test lint looks words workflows check unit notebooks site browser records mutants colab-check bare-check lighthouse release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -110,7 +110,7 @@ browser: ## Chromium, for the tests of the site
 	root=; [ "$$(id -u)" = 0 ] || root=sudo; \
 	$$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends chromium >/dev/null
 
-records: export ## run the studies that are missing or out of date (about an hour, one at a time, resumable)
+records: export ## run the studies that are missing or out of date (two to three hours, one at a time, resumable)
 	SEQ2SEQ_BUDGET=cpu $(BIN)/python tools/records.py
 
 colab-check: $(READY) ## run the notebooks as on a fresh Colab runtime (needs Python 3.12)

@@ -1,12 +1,9 @@
 """Exercises, solutions, predictions and figures from cells, on a small book built by Sphinx."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 from sphinx.testing.util import SphinxTestApp
 
 PAGE = """\

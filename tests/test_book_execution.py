@@ -1,18 +1,15 @@
 """Chapters execute side by side, go on where they were, and fail loudly."""
 
 import json
-import sys
 import time
 from pathlib import Path
 
+import book_execution
 import pytest
+from book_execution import ChapterError
 from bs4 import BeautifulSoup
 from sphinx.testing.util import SphinxTestApp
 from test_book_extension import chapter, library, write  # noqa: F401
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
-import book_execution
-from book_execution import ChapterError
 
 RUN = """\
 import json, os, time

@@ -1,11 +1,8 @@
 import json
-import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 import book_extension as ext
+import pytest
 from docutils import nodes
 from docutils.utils import new_document
 from sphinx.testing.util import SphinxTestApp

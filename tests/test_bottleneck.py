@@ -5,7 +5,6 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from seq2seq import bottleneck
 from seq2seq.bottleneck import (
@@ -78,7 +77,7 @@ def test_a_difference_is_that_of_the_rates_and_its_interval_is_paired():
     harder = hard + np.array([1, 0])                                 # one more edit in every word
     gap, low, high = difference(harder, hard)
     assert gap == pytest.approx(400 / lengths.sum()) and 0 < low <= gap <= high
-    assert high - low < 0.2 * (interval(hard)[1] - interval(hard)[0]) * 5   # words are drawn in pairs
+    assert high - low < 0.5 * (interval(hard)[1] - interval(hard)[0])   # words are drawn in pairs
     assert difference(hard, harder)[0] == -gap
     assert difference(hard, hard) == (0.0, 0.0, 0.0)
     assert difference(harder, hard, draws=7) != difference(harder, hard, draws=8)
@@ -247,15 +246,6 @@ def test_the_tagger_learns_to_label_and_leaves_silence_out():
     assert loss < 0.05
     assert tagged(model, words("abab XX", "aa X", "b X"), letters, tags) == [["X", "X"], [], ["X"]]
     assert model.training                                    # as it was
-
-
-def test_the_loss_of_a_tagger_skips_padding():
-    model = Tagger(7, 6, 3, 4)
-    short, long = ([4, 5], [4, 5]), ([4, 5, 6, 4, 5], [5, 4, 5, 5, 4])
-    together, apart = tag_loss(model, collate([short, long])), [tag_loss(model, collate([p])) for p in (short, long)]
-    torch.testing.assert_close(together, (3 * apart[0] + 6 * apart[1]) / 9)      # EOS is a label too
-    logits = model(collate([short]).src, collate([short]).src_padding)
-    torch.testing.assert_close(apart[0], F.cross_entropy(logits[0], torch.tensor([4, 5, Vocab.eos])))
 
 
 def test_studies_are_what_the_page_says():

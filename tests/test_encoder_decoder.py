@@ -177,7 +177,7 @@ def one_row(*scores: float, max_len: int = 3):
     return greedy_search(EncoderDecoder(Counting(), Fixed([*scores])), batch.src, batch.src_padding, max_len)
 
 
-@pytest.mark.parametrize("pad, bos", [(9.0, 1.0), (1.0, 9.0), (9.0, 9.0), (torch.inf - 1e30, 0.0)][:3])
+@pytest.mark.parametrize("pad, bos", [(9.0, 1.0), (1.0, 9.0), (9.0, 9.0)])
 def test_greedy_search_never_writes_pad_or_bos(pad, bos):
     scores = [pad, bos, 0.0, -1.0, 2.0]
     found = one_row(*scores)

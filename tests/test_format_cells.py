@@ -1,13 +1,9 @@
 """The formatter of code cells, on a small book."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
-
 from format_cells import main
 
 CHAPTER = """---

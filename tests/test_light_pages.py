@@ -1,7 +1,5 @@
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 import light_pages as light
 
 INLINE = '<p><span class="math notranslate nohighlight">\\(x_1 &lt; 2\\)</span></p>'

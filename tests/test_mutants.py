@@ -1,13 +1,9 @@
 """The tool that breaks the library: its breaks are Python, differ from what stands there, and leave messages alone."""
 
 import ast
-import sys
-from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 import mutants as tool  # tools/mutants.py
+import pytest
 
 ROOT = tool.ROOT
 

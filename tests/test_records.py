@@ -9,15 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import records as tool  # tools/records.py
 import torch
 from torch import nn
 
 from seq2seq.kit import records
 from seq2seq.kit.corpora import MissingCorpus
 from seq2seq.kit.records import RecordError, Study, load_weights, save_weights, source_hash
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
-import records as tool  # tools/records.py
 
 
 class Killed(Exception):
@@ -454,6 +452,18 @@ def test_a_source_hash_sees_the_arithmetic_of_training(monkeypatch):
     assert "clip: float = 1.0" in text
     edited = text.replace("clip: float = 1.0", "clip: float = 2.0")
     monkeypatch.setattr(records.inspect, "getsource", lambda module: edited if module is training else real(module))
+    assert source_hash(bottleneck.pronunciation_study) != before
+
+
+def test_a_source_hash_sees_the_loss_that_training_imports_late(monkeypatch):
+    from seq2seq import bottleneck, teacher_forcing
+
+    before, real = source_hash(bottleneck.pronunciation_study), records.inspect.getsource
+    text = Path(teacher_forcing.__file__).read_text("utf-8")
+    edited = text.replace("ignore_index=Vocab.pad", "ignore_index=Vocab.eos")
+    assert edited != text
+    monkeypatch.setattr(
+        records.inspect, "getsource", lambda module: edited if module is teacher_forcing else real(module))
     assert source_hash(bottleneck.pronunciation_study) != before
 
 

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from test_encoder_decoder import TGT, model_of, pairs_of
+from test_training import some_batches
 from torch import nn
 
 from seq2seq.kit.training import train, train_step
@@ -104,7 +105,7 @@ def test_targets_of_32_bits_are_targets():
 def test_the_pages_loop_is_adam_on_the_cross_entropy():
     """Step by step by hand; gradients of a step past are gone."""
     ours, theirs = model_of(), model_of()
-    batches = [batch for _, batch in zip(range(4), training_batches(pairs_of(23), 5), strict=False)]
+    batches = some_batches(4)
     optimizer, losses = torch.optim.Adam(theirs.parameters(), lr=0.02), []
     for batch in batches[:3]:
         for weights in theirs.parameters():

@@ -4,8 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 import words
 
 PAGE = """<html><body><nav>not this</nav><article class="bd-article"><h1>One title<a class="headerlink">#</a></h1>

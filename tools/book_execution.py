@@ -22,7 +22,6 @@ from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.cache.main import JupyterCacheBase
 from jupyter_cache.executors.utils import single_nb_execution
 from myst_nb.core.read import create_nb_reader
-from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -115,7 +114,7 @@ def execute(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
             return doc, single_nb_execution(
                 waiting[doc], cwd=str(Path(paths[doc]).parent), timeout=config.execution_timeout,
                 allow_errors=config.execution_allow_errors)  # fmt: skip
-        except (DeadKernelError, RuntimeError) as error:
+        except RuntimeError as error:     # a dead kernel's is one
             return doc, error
 
     say(f"{len(waiting)} to execute, {JOBS} at a time: about {progress.rest()}" if progress.known else

@@ -113,8 +113,9 @@ def add_fingerprint(app: Sphinx, docname: str, content: list[str]) -> None:
 
 
 def site_mark(root: Path) -> str:
-    """A hash of what every page is made with besides its source: style sheets, pictures, and the book's extensions."""
-    files = [*(root / "book/static").rglob("*"), *(root / "tools").glob("*.py"), *(root / "tools").glob("*.js")]
+    """A hash of what every page is made with besides its source: styles, tools, records, old addresses."""
+    files = [*(root / "book/static").rglob("*"), *(root / "tools").glob("*.py"), *(root / "tools").glob("*js"),
+             *(root / PACKAGE / "records").glob("*.json"), root / "book/moved.yml", root / "_build/frontend.stamp"]
     digest = hashlib.sha256()
     for path in sorted(path for path in files if path.is_file()):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
@@ -274,13 +275,6 @@ def purge(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
     env.book_claims.pop(docname, None)
 
 
-def merge(app: Sphinx, env: BuildEnvironment, docnames: set[str], other: Any) -> None:
-    for docname in docnames:
-        for name in ("book_fingerprints", "book_claims"):
-            if docname in getattr(other, name):
-                getattr(env, name)[docname] = getattr(other, name)[docname]
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     os.environ["SEQ2SEQ_WIDGETS"] = "static"   # for the kernels of this build: a page has no kernel to answer
     app.add_node(ClaimsNode)
@@ -289,7 +283,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-get-outdated", outdated)
     app.connect("env-before-read-docs", forget)
     app.connect("env-purge-doc", purge)
-    app.connect("env-merge-info", merge)
     app.connect("source-read", add_fingerprint)
     app.connect("doctree-read", read_page)
     app.connect("doctree-read", drop_empty_outputs)
@@ -297,4 +290,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-resolved", fill_claims)
     app.connect("html-page-context", page_context, priority=900)
     app.connect("build-finished", ship_notebooks)
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

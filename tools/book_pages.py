@@ -1,8 +1,8 @@
 """What a page says of itself to the world outside, and what becomes of addresses that are no more.
 
 * Cards for social networks and mail: a page's title and description, and the book's picture (`book/static/card.png`).
-* `book/moved.yml` lists sections that moved, `old/page.html#old: new/page.html#new`, and pages, `old.html: new.html`.
-  A section's old page forwards its old address; a page that moved leaves one behind that forwards.
+* `book/moved.yml` lists sections that moved, `old/page.html#old: new/page.html#new`: the old page forwards them.
+* Every cell of a wide table carries its column's name, which a phone shows beside it.
 * `404.html`, for addresses that lead nowhere.
 """
 
@@ -20,22 +20,18 @@ import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
 
-STUB = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Moved</title>{script}
-<meta http-equiv="refresh" content="1; url={to}"><link rel="canonical" href="{to}"></head>
-<body><p>This page has moved: <a href="{to}">{to}</a></p></body></html>
-"""
 FORWARD = ("<script>{{ const moved = {moved}; const go = () => {{ "
            "const to = moved[decodeURIComponent(location.hash.slice(1))]; if (to) location.replace(to); }}; "
            'go(); addEventListener("hashchange", go); }}</script>')
 # The host's own path to the site, or the root of a server that shows the site alone.
 BASE = ('<base href="{path}"><script>if (!location.pathname.startsWith("{path}")) '
         'document.querySelector("base").href = location.protocol === "file:" ? "./" : "/";</script>')
+TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
 SENTENCE = re.compile(r"(?<=[.?!…])\s+(?=[A-Z“])")
 
 
 def moved(root: Path) -> dict[str, dict[str, str]]:
-    """`book/moved.yml` by old page: for each anchor there ("" for the page itself) where it is now."""
+    """`book/moved.yml` by old page: for each anchor there, where it is now."""
     made: dict[str, dict[str, str]] = {}
     for old, new in (yaml.safe_load((root / "book/moved.yml").read_text("utf-8")) or {}).items():
         page, _, anchor = old.partition("#")
@@ -54,6 +50,20 @@ def description_of(doctree: nodes.document) -> str:
         if len(said) > 40:
             return said
     return ""
+
+
+def label_cells(body: str) -> str:
+    """Give every cell of a table with three columns or more its column's name, which a phone shows beside it."""
+    def one(match: re.Match[str]) -> str:
+        text = match[0]
+        heads = [re.sub(r"<[^>]*>", "", head).strip() for head in re.findall(r"<th\b[^>]*>(.*?)</th>", text, re.DOTALL)]
+        rows = re.findall(r"<tr\b.*?</tr>", text, re.DOTALL)
+        if len(heads) < 3 or "dataframe" in text[:200] or any(row.count("<td") != len(heads) for row in rows[1:]):
+            return text
+        names = iter(heads * (len(rows) - 1))
+        labelled = re.sub(r"<td\b", lambda _: f'<td data-label="{html.escape(html.unescape(next(names)))}"', text)
+        return labelled.replace("<table", '<table data-cards=""', 1)
+    return TABLE.sub(one, body)
 
 
 def page_context(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
@@ -75,6 +85,8 @@ def page_context(app: Sphinx, page: str, template: str, context: dict, doctree: 
     if forwards := moved(Path(app.srcdir)).get(f"{page}.html"):
         tags += FORWARD.format(moved=json.dumps(forwards))
     context["metatags"] = tags
+    if "body" in context:
+        context["body"] = label_cells(context["body"])
 
 
 def titles_in_sentences(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -86,22 +98,7 @@ def titles_in_sentences(app: Sphinx, doctree: nodes.document, docname: str) -> N
             title.parent.replace(title, nodes.Text(title[article.end():]))
 
 
-def leave_stubs(app: Sphinx, exception: Exception | None) -> None:
-    """A page that moved forwards, with the place in it that was asked for."""
-    if exception or app.builder.format != "html":
-        return
-    for page, places in moved(Path(app.srcdir)).items():
-        if "" in places:
-            path = Path(app.outdir) / page
-            path.parent.mkdir(parents=True, exist_ok=True)
-            to = places[""]
-            script = (f"<script>const moved = {json.dumps(places)}; location.replace("
-                      "moved[location.hash.slice(1)] ?? moved[''] + location.hash);</script>")
-            path.write_text(STUB.format(script=script, to=html.escape(to)), "utf-8")
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-resolved", titles_in_sentences)
     app.connect("html-page-context", page_context, priority=950)
-    app.connect("build-finished", leave_stubs, priority=950)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,21 +1,20 @@
-"""Results on record, drawn when the site is built: `{results} table`, `{results} dots`, `{results} lengths`.
+"""Results on record, drawn when the site is built: `{results} table`, `dots`, `lengths` or `machines`.
 
 A record's rows with a PER on the test words are results; runs that differ in the seed alone are one system. The system
-that the others are compared with is BASE. An interval is a bootstrap
-over the test words, which a record allows that keeps the edits of every word; differences draw the same words for both.
+that the others are compared with is BASE. Intervals are those of the chapters, bootstraps over the test words, which a
+record allows that keeps the edits of every word.
 """
 
 from __future__ import annotations
 
 import html
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+from book_addresses import addresses
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
@@ -24,13 +23,11 @@ from sphinx.util.docutils import SphinxDirective
 FOLDER = Path("seq2seq/records")
 BASE = "GRU, two directions, context vector at every step"
 # The system that each study runs when it is given no setting.
-NAMES = {"rnn-variants": BASE, "bottleneck-variants": BASE}
-NAMES |= dict.fromkeys(("rnn-g2p-en", "bottleneck-g2p-en"), "g2p-en, published weights")
+NAMES = {"bottleneck-variants": BASE, "bottleneck-g2p-en": "g2p-en, published weights",
+         "bottleneck-tagger": "tagger, one label per letter"}  # fmt: skip
 WORDS = {"context": "context vector at the {} only", "bidirectional": "one direction", "summary": "{} of the states",
          "cell": "{} cell", "hidden_size": "{} wide"}  # fmt: skip
 VALUES = {"initial": "start", "rnn": "plain RNN", "lstm": "LSTM"}
-DRAWS = 1000
-TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
 
 
 @dataclass
@@ -58,12 +55,12 @@ class System:
         return float(np.mean(self.values(measure)))
 
     def words(self) -> np.ndarray | None:
-        """(2, words): edits and reference lengths of every test word, summed over the seeds, where they are kept."""
+        """(words, 2): edits and reference length of every test word, summed over the seeds, where they are kept."""
         results = [row["result"] for row in self.rows]
         if not all({"edits", "lengths"} <= result.keys() for result in results):
             return None
         return np.array([[[int(digit, 36) for digit in result[key]] for key in ("edits", "lengths")]
-                         for result in results]).sum(axis=0)  # fmt: skip
+                         for result in results]).sum(axis=0).T  # fmt: skip
 
 
 def systems(folder: Path) -> list[System]:
@@ -78,27 +75,20 @@ def systems(folder: Path) -> list[System]:
     return sorted(found.values(), key=lambda system: (not system.is_base, system.mean("per")))
 
 
-def drawn(words: np.ndarray) -> np.ndarray:
-    """PER of as many drawings of the words as DRAWS says; the same drawings for every system of as many words."""
-    count = words.shape[1]
-    times = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=DRAWS)
-    edits, lengths = words @ times.T
-    return edits / lengths
-
-
-def interval(draws: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def difference(system: System, base: System) -> str:
     """PER less that of the base, in points, with the interval of the difference where the records allow one."""
-    gap = f"{100 * (system.mean('per') - base.mean('per')):+.1f}".replace("-", "−")
+    from seq2seq import bottleneck  # late: it brings torch
+
     ours, theirs = system.words(), base.words()
     if ours is None or theirs is None or ours.shape != theirs.shape:
-        return gap
-    low, high = (f"{100 * value:+.1f}".replace("-", "−") for value in interval(drawn(ours) - drawn(theirs)))
+        return signed(system.mean("per") - base.mean("per"))
+    gap, low, high = map(signed, bottleneck.difference(ours, theirs))
     return f"{gap} ({low} to {high})"
+
+
+def signed(gap: float) -> str:
+    """A difference of rates in points: +1.0."""
+    return f"{100 * gap:+.1f}".replace("-", "−")
 
 
 def spread(values: list[float]) -> str:
@@ -125,6 +115,8 @@ def table(found: list[System], link: str) -> str:
 
 def dots(found: list[System]) -> str:
     """The same as a picture: a dot for each seed, a bar for their mean, a line for its interval over words."""
+    from seq2seq import rnn  # late: it brings torch
+
     step = 0.05
     top = step * np.ceil(max(max(system.values("per")) for system in found) / step + 0.2)
 
@@ -135,7 +127,7 @@ def dots(found: list[System]) -> str:
     for system in found:
         marks = "".join(f'<i style="left:{place(value)}"></i>' for value in system.values("per"))
         if (words := system.words()) is not None:
-            low, high = interval(drawn(words))
+            low, high = rnn.interval(words)
             marks += f'<s style="left:{place(low)};width:{place(high - low)}"></s>'
         marks += f'<b style="left:{place(system.mean("per"))}"></b>'
         said.append(f"{system.name} {100 * system.mean('per'):.1f} %")
@@ -174,39 +166,17 @@ class Results(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         kind = directives.choice(self.arguments[0], ("table", "dots", "lengths", "machines"))
         folder = Path(self.env.srcdir) / FOLDER
-        for path in folder.glob("*.json"):
-            self.env.note_dependency(str(path))
         found = systems(folder)
         if not found:
             return [nodes.paragraph("", "No pronunciation result is on record in this version of the book.")]
         if kind == "machines":
             return [nodes.paragraph("", f"Measured on: {measured_on(found)}.")]
-        settings = yaml.safe_load((Path(self.env.srcdir) / "_config.yml").read_text("utf-8"))["repository"]
-        link = f"{settings['url']}/blob/{settings['branch']}/{FOLDER.as_posix()}/"
+        at = addresses(self.env.app)
+        link = f"{at['@repository@']}/blob/{at['@branch@']}/{FOLDER.as_posix()}/"
         drawing = {"table": lambda: table(found, link), "dots": lambda: dots(found), "lengths": lambda: lengths(found)}
         return [nodes.raw("", drawing[kind](), format="html")]
 
 
-def label_cells(body: str) -> str:
-    """Give every cell of a table with three columns or more its column's name, which a phone shows beside it."""
-    def one(match: re.Match[str]) -> str:
-        text = match[0]
-        heads = [re.sub(r"<[^>]*>", "", head).strip() for head in re.findall(r"<th\b[^>]*>(.*?)</th>", text, re.DOTALL)]
-        rows = re.findall(r"<tr\b.*?</tr>", text, re.DOTALL)
-        if len(heads) < 3 or "dataframe" in text[:200] or any(row.count("<td") != len(heads) for row in rows[1:]):
-            return text
-        names = iter(heads * (len(rows) - 1))
-        labelled = re.sub(r"<td\b", lambda _: f'<td data-label="{html.escape(html.unescape(next(names)))}"', text)
-        return labelled.replace("<table", '<table data-cards=""', 1)
-    return TABLE.sub(one, body)
-
-
-def page_context(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
-    if "body" in context:
-        context["body"] = label_cells(context["body"])
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("results", Results)
-    app.connect("html-page-context", page_context)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

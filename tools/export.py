@@ -343,8 +343,9 @@ def faults(root: Path, files: dict[str, str], leftovers: bool) -> list[str]:
     return found
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Generate notebooks and modules from the chapters.")
+def chosen(description: str, arguments: list[str] | None) -> tuple[argparse.Namespace, Book]:
+    """The command line of a tool that works on chapters, and the book."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("names", nargs="*", help="chapters, by name (default: all)")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 on any difference")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help=argparse.SUPPRESS)
@@ -352,6 +353,11 @@ def main(arguments: list[str] | None = None) -> int:
     book = Book(options.root)
     if unknown := set(options.names) - set(book.chapters):
         parser.error(f"no such chapter: {', '.join(sorted(unknown))}")
+    return options, book
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options, book = chosen("Generate notebooks and modules from the chapters.", arguments)
     try:
         files = generate(book, options.names)
     except ExportError as error:

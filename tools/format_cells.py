@@ -9,13 +9,11 @@ A chapter's cells go to ruff as a notebook, so that magics are no mistakes. `# f
 or `# fmt: off` and `# fmt: on` around it, keep a layout that teaches.
 """
 
-import argparse
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
-from export import WIDTH
+from export import WIDTH, chosen
 from myst_pages import Book, Cell, Page
 
 SETTINGS = ["--isolated", "--no-cache", "--stdin-filename=cells.ipynb", "--target-version=py311",
@@ -47,14 +45,7 @@ def wide_lines(page: Page) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Format the chapters' code cells.")
-    parser.add_argument("names", nargs="*", help="chapters, by name (default: all)")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 on any difference")
-    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    book = Book(options.root)
-    if unknown := set(options.names) - set(book.chapters):
-        parser.error(f"no such chapter: {', '.join(sorted(unknown))}")
+    options, book = chosen("Format the chapters' code cells.", arguments)
     faults = []
     for page in [book.chapters[name] for name in options.names or book.chapters]:
         try:

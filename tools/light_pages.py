@@ -8,7 +8,6 @@ and equations show where no script runs.
 
 from __future__ import annotations
 
-import hashlib
 import html
 import json
 import logging
@@ -26,7 +25,6 @@ from fontTools import subset
 from frontend import ROOT, tool
 from search_index import write_index
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 # One equation as Sphinx and MyST write it: \(…\) in a span, \[…\] in a div, or an AMS environment in a div.
@@ -306,19 +304,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     write_index(site)
 
 
-def dressed_anew(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    """Write all pages again when a style, a script, a picture or a tool that works on finished pages has changed."""
-    files = [*(ROOT / "book/static").iterdir(), *(ROOT / "tools").glob("*.*"), ROOT / "_build/frontend.stamp"]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files) if path.is_file())).hexdigest()
-    mark = Path(app.doctreedir) / "dress.digest"
-    if mark.is_file() and mark.read_text() == digest:
-        return []
-    mark.write_text(digest)
-    return sorted(env.found_docs)
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     logging.getLogger("fontTools").setLevel(logging.WARNING)   # it reports every table of a font
-    app.connect("env-updated", dressed_anew)
     app.connect("build-finished", finish, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -79,7 +79,10 @@ def main() -> None:
         for study in chosen:
             (keep if arguments.keep else record)(study)
         return
-    problems = [problem for study in chosen for problem in check(study)]
+    problems = []
+    for study in chosen:
+        print(f"replaying {study.name}", flush=True)     # half a minute where nothing else is heard
+        problems += check(study)
     print("\n".join(problems) or f"{len(chosen)} records agree with their replay")
     sys.exit(bool(problems))
 

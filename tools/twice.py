@@ -15,8 +15,10 @@ from myst_pages import Book, Page
 def rehearsal(book: Book, page: Page) -> nbformat.NotebookNode:
     """The chapter's notebook with its code cells doubled and its solutions' code, doubled, at the end."""
 
+    notebook = nbformat.reads(make_notebook(book, page), as_version=4)
+
     def cells() -> Iterator[str]:
-        for cell in nbformat.reads(make_notebook(book, page), as_version=4).cells:
+        for cell in notebook.cells:
             if cell.cell_type == "code":
                 yield from [cell.source, f"# a second time\n{cell.source}"]
         for cell in page.cells:
@@ -24,8 +26,7 @@ def rehearsal(book: Book, page: Page) -> nbformat.NotebookNode:
                 place = f"# a solution, {page.file}:{cell.line}"
                 yield from [f"{place}\n{cell.source}", f"{place}, a second time\n{cell.source}"]
 
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells()])
-    notebook.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in cells()]
     return notebook
 
 

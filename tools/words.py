@@ -16,7 +16,7 @@ SITE = Path(__file__).resolve().parents[1] / "_build/html"
 LIMIT = 6000
 NOT_TEXT = "style, script, svg, mjx-container, .headerlink, .eqno"
 BLOCKS = "p, div, li, td, th, dt, dd, pre, figcaption, h1, h2, h3, h4, summary"
-FOLDED = "details, .solution.dropdown, [hidden], .stepper-frames > li + li"
+FOLDED = "details, [hidden], .stepper-frames > li + li"
 SHOWN = "details.predicted"  # a result that the reader opens after a guess is read by everybody
 
 

@@ -259,12 +259,14 @@ def source_hash(function: Callable) -> str:
         elif name in defined:
             code[module, name] = ast.dump(without_docstrings(defined[name]))
             used = {node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)}
-            pending += [(module, other) for other in used]
+            body = defined[name] if isinstance(defined[name], ast.FunctionDef) else ast.Module([], [])
+            inside = top_level_names(body)[1]      # what a function imports only when it is called
+            pending += [inside.get(other, (module, other)) for other in used]
     text = "".join(f"{name} {code[name]}" for name in sorted(code))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def top_level_names(tree: ast.Module) -> tuple[dict[str, ast.stmt], dict[str, tuple[str, str]]]:
+def top_level_names(tree: ast.Module | ast.FunctionDef) -> tuple[dict[str, ast.stmt], dict[str, tuple[str, str]]]:
     """What a module defines, name -> statement; what it imports that counts for a study, name -> (module, its name)."""
     defined, imported = {}, {}
     for node in tree.body:

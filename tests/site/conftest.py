@@ -1,17 +1,15 @@
 """One Chromium and one server for all tests of the built site."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from lighthouse import CHROMIUM_FLAGS, chromium
 from playwright.sync_api import Browser, Page, sync_playwright
+from site_server import SITE, serving
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-from lighthouse import CHROMIUM_FLAGS, chromium  # noqa: E402
-from site_server import SITE, serving  # noqa: E402
 
 # Every page's path inside the site, less the one-line page that sends `/` to the landing page.
 PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if path != SITE / "index.html")

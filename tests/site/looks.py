@@ -42,7 +42,3 @@ def make(folder: Path) -> Path:
     if done.returncode or not (site / "chapters/components.html").is_file():
         raise RuntimeError(f"the book of components cannot be built:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
     return site
-
-
-if __name__ == "__main__":
-    print(make(Path(sys.argv[1])))
