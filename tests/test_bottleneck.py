@@ -244,8 +244,10 @@ def test_the_tagger_learns_to_label_and_leaves_silence_out():
         loss.backward()
         optimizer.step()
     assert loss < 0.05
+    model.register_forward_pre_hook(lambda model, _: modes.append((model.training, torch.is_grad_enabled())))
+    modes = []
     assert tagged(model, words("abab XX", "aa X", "b X"), letters, tags) == [["X", "X"], [], ["X"]]
-    assert model.training                                    # as it was
+    assert modes == [(False, False)] and model.training      # off inside, then as it was
 
 
 def test_studies_are_what_the_page_says():

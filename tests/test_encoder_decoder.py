@@ -308,3 +308,22 @@ def test_embedding_equals_torchs():
 def test_positions_below_zero_are_refused():
     with pytest.raises(ValueError, match="positions=-1"):
         BagEncoder(SRC, positions=-1)
+
+
+@pytest.mark.parametrize("positions", [0, 4])
+def test_the_summary_is_the_mean_of_tanh_of_an_affine_map(positions):
+    """c = the mean of tanh(W (e(x_t) + p_t) + b), symbol by symbol."""
+    encoder, src = model_of(positions).encoder, [5, 9, 2]
+    places = torch.zeros(4, 5) if encoder.position is None else encoder.position.weight
+    W, b = encoder.hidden.weight, encoder.hidden.bias
+    states = [torch.tanh(W @ (encoder.embedding.weight[x] + places[t]) + b) for t, x in enumerate(src)]
+    memory = encoder(torch.tensor([src]), torch.zeros(1, 3, dtype=torch.bool))
+    torch.testing.assert_close(memory.states[0], torch.stack(states))
+    torch.testing.assert_close(memory.summary[0], sum(states) / 3)
+
+
+def test_a_decoder_of_steps_alone_checks_its_targets():
+    memory = Memory(torch.zeros(2, 3, 1), torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 1))
+    for tgt_in in (torch.ones(3, 4, dtype=torch.long), torch.ones(2, 0, dtype=torch.long)):
+        with pytest.raises(ValueError, match="one row of at least one token"):
+            Ticking()(tgt_in, memory)

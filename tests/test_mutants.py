@@ -58,6 +58,33 @@ def test_one_function_can_be_chosen():
     assert set(methods) < set(tool.mutants(path, "Study")) < set(tool.mutants(path))
 
 
+class Contexts:
+    """Which tests ran which line, as coverage tells it."""
+
+    def contexts_by_lineno(self, file: str) -> dict[int, list[str]]:
+        return {7: ["", "test_toy.test_slow", "test_toy.test_fast"], 8: ["test_toy.test_other"]}
+
+
+def test_the_fastest_test_through_a_line_comes_first_and_none_is_left_out(tmp_path):
+    seconds = {"t.py::test_slow": 2.0, "t.py::test_other": 0.1, "t.py::test_fast": 1.0}
+    fast, slow, other = "t.py::test_fast", "t.py::test_slow", "t.py::test_other"
+    assert tool.in_order(seconds, Contexts(), tmp_path, 7) == [fast, slow, other]
+    assert tool.in_order(seconds, Contexts(), tmp_path, 8) == [other, fast, slow]
+    assert tool.in_order(seconds, Contexts(), tmp_path, 9) == [other, fast, slow]
+
+
+def test_breaks_that_change_nothing_promised_are_not_tried_again(tmp_path, monkeypatch, capsys):
+    (tmp_path / "seq2seq").mkdir()
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "seq2seq" / "toy.py").write_text("x = 1\ny = x < 3\n")
+    (tmp_path / "tools" / "equivalent.txt").write_text("# why\ntoy: y = (x <= 3)\nother: x = 2\n")
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setattr("sys.argv", ["mutants", "toy", "--list"])
+    tool.main()
+    after = [line.strip(" +") for line in capsys.readouterr().out.splitlines() if line.startswith("  +")]
+    assert after == ["x = 0", "x = 2", "y = x < 4"]
+
+
 @pytest.mark.parametrize("module, tests", [
     ("rnn", "rnn"), ("kit/records", "records"), ("kit/claims", "kit"), ("kit/corpora/words", "corpora"),
     ("kit/corpora/grammar", "grammar"),

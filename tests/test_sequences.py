@@ -89,8 +89,9 @@ def test_text_that_looks_like_a_special_symbol_is_unknown(symbol):
 
 @pytest.mark.parametrize("symbols", ["cac", ["a", "<eos>"], ["<pad>"]])
 def test_a_symbol_given_twice_is_refused(symbols):
-    with pytest.raises(ValueError, match="once, not"):
+    with pytest.raises(ValueError, match="once, not") as error:
         Vocab(symbols)
+    assert "'a'" not in str(error.value)                     # which is there once
 
 
 def test_ids_are_whole_numbers():
@@ -102,6 +103,7 @@ def test_ids_are_whole_numbers():
         with pytest.raises(TypeError):
             collate(pairs)
     assert collate([(np.array([4, 5]), torch.tensor([6]))]).src.tolist() == [[4, 5, 2]]
+    assert pad([[], []]).dtype == pad([[4]]).dtype == torch.int64
 
 
 # Batches
@@ -227,6 +229,7 @@ def test_training_batches_follow_their_seed():
 
     assert order(seed=3) == order(seed=3) != order(seed=4)
     assert order() == order(seed=0, pool=50)
+    assert len(next(training_batches(pairs, 1, pool=1))) == 1            # the smallest there is
 
 
 def test_only_a_pool_is_sorted_by_length_and_targets_decide_between_equal_sources():
@@ -396,7 +399,8 @@ def test_fit_learns_and_follows_its_seed():
     assert losses[0] == pytest.approx(loss_of(Classifier(V, LABELS, WIDTH, 16), batch).item(), rel=1e-5)
 
 
-def test_fit_clips_the_gradient_and_lets_the_steps_shrink_to_nothing(monkeypatch):
+@pytest.mark.parametrize(("slope", "length"), [(100, 1.0), (0.25, 0.25)])
+def test_fit_clips_the_gradient_and_lets_the_steps_shrink_to_nothing(monkeypatch, slope, length):
     model, norms, places = nn.Linear(1, 1, bias=False), [], []
     step = torch.optim.Adam.step
 
@@ -406,7 +410,7 @@ def test_fit_clips_the_gradient_and_lets_the_steps_shrink_to_nothing(monkeypatch
         return step(optimizer, *arguments)
 
     monkeypatch.setattr(torch.optim.Adam, "step", watched)
-    fit(model, lambda model, batch: 100 * model.weight.sum(), [([4], [5])], 8)
-    assert norms == pytest.approx([1.0] * 8, rel=1e-4)             # clipped, and not added up over steps
+    fit(model, lambda model, batch: slope * model.weight.sum(), [([4], [5])], 8)
+    assert norms == pytest.approx([length] * 8, rel=1e-4)          # clipped, and not added up over steps
     walked = [a - b for a, b in itertools.pairwise([*places, model.weight.item()])]
     assert walked == pytest.approx([6e-3 * (1 - i / 8) for i in range(8)], rel=1e-2)

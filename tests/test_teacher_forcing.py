@@ -6,6 +6,7 @@ from test_encoder_decoder import TGT, model_of, pairs_of
 from test_training import some_batches
 from torch import nn
 
+from seq2seq import teacher_forcing
 from seq2seq.kit.training import train, train_step
 from seq2seq.sequences import Batch, Vocab, collate, training_batches
 from seq2seq.teacher_forcing import cross_entropy, learn
@@ -127,3 +128,11 @@ def test_the_loops_default_rate(monkeypatch):
     monkeypatch.setattr(torch.optim, "Adam", lambda weights, lr: rates.append(lr) or real(weights, lr=lr))
     learn(model_of(), [collate(pairs_of())], 1)
     assert rates == [3e-3]
+
+
+def test_the_loop_trains_where_the_device_is(monkeypatch):
+    went = []
+    monkeypatch.setattr(Batch, "to", lambda self, device: went.append(device) or self)
+    monkeypatch.setattr(teacher_forcing, "device", lambda: torch.device("meta"))
+    learn(model_of(), some_batches(2), 2)
+    assert went == [torch.device("meta")] * 2

@@ -2,9 +2,10 @@
 
 Each mutant is one small change of a module of `seq2seq`: a comparison turned, a constant one higher, a keyword
 argument, a call or a mask left out, an axis swapped, `and` for `or`. It is written to a scratch copy of the book, where
-the module's own tests run until the first failure, those first that pass through the line. A mutant that no test
-notices survives and is printed as a diff. Some survivors change nothing that matters (a line's width); every other one
-is a test to write.
+the module's own tests run until the first failure: those first that pass through the line, the fastest of them first. A
+mutant that no test notices survives and is printed as a diff. Some survivors change nothing that is promised (a line's
+width): where one stays after a look at it, its line after the change goes into `tools/equivalent.txt`, and it is not
+tried again. Every other one is a test to write.
 
     python tools/mutants.py rnn --sample 40
     python tools/mutants.py kit/records --function replay
@@ -13,6 +14,7 @@ is a test to write.
 import argparse
 import ast
 import importlib
+import json
 import os
 import random
 import re
@@ -20,6 +22,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from copy import deepcopy
@@ -79,8 +82,9 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
         case ast.IfExp():
             yield new(lambda n: (setattr(n, "body", node.orelse), setattr(n, "orelse", node.body)))
         case ast.Call():
-            for i in range(len(node.keywords)):
-                yield new(lambda n, i=i: n.keywords.pop(i))
+            for i, keyword in enumerate(node.keywords):
+                if keyword.arg != "strict":    # left out it is False, which comes by itself
+                    yield new(lambda n, i=i: n.keywords.pop(i))
             match node.func:
                 case ast.Attribute(attr=name, value=ast.Name("self" | "torch" | "F")) | ast.Name(name):
                     if name in FUNCTIONS and node.args:
@@ -150,10 +154,17 @@ def tests_of(path: Path) -> str:
     return "tests/test_kit.py"
 
 
+class Seconds(Counter):
+    """How long each test took, as a plugin of pytest; the cases of one function count together."""
+
+    def pytest_runtest_logreport(self, report) -> None:
+        self[report.nodeid.partition("[")[0]] += report.duration
+
+
 def passes(scratch: Path, tests: list[str], limit: float, lines: Path | None = None) -> bool:
     """Whether the tests pass in the scratch copy; too slow counts as failing. Runs in a child with torch loaded.
 
-    lines: a file in which to note which test passes through which line.
+    lines: a file in which to note which test passes through which line; `lines` with .json holds how long each took.
     """
     child = os.fork()
     if child == 0:
@@ -170,10 +181,12 @@ def passes(scratch: Path, tests: list[str], limit: float, lines: Path | None = N
 
             cover = coverage.Coverage(data_file=lines, source=["seq2seq"], config_file=False)
             cover.set_option("run:dynamic_context", "test_function")
+            seconds = Seconds()
             with cover.collect() if lines else nullcontext():
-                code = pytest.main(["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", *tests])
+                code = pytest.main(["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", *tests], [seconds])
             if lines:
                 cover.save()
+                lines.with_suffix(".json").write_text(json.dumps(seconds))
         finally:
             os._exit(int(code))
     deadline = time.monotonic() + limit
@@ -187,23 +200,30 @@ def passes(scratch: Path, tests: list[str], limit: float, lines: Path | None = N
     return False
 
 
-def passing_through(data: coverage.CoverageData, file: Path, line: int, tests: list[str]) -> list[str]:
-    """The tests that ran a line of a file."""
-    contexts = data.contexts_by_lineno(str(file)).get(line, [])
-    names = {context.rpartition(".")[2] for context in contexts if context}
-    texts = {test: (ROOT / test).read_text("utf-8") for test in tests}
-    return [f"{test}::{name}" for test in tests for name in sorted(names) if f"\ndef {name}(" in texts[test]]
+def in_order(seconds: dict[str, float], data: coverage.CoverageData, file: Path, line: int) -> list[str]:
+    """The tests, those first that ran a line of a file; of each kind the fastest first."""
+    ran = {context.rpartition(".")[2] for context in data.contexts_by_lineno(str(file)).get(line, [])}
+    return sorted(seconds, key=lambda test: (test.rpartition("::")[2] not in ran, seconds[test]))
 
 
-def diff(mutant: Mutant) -> str:
-    """The lines before and after."""
+def before_and_after(mutant: Mutant) -> tuple[str, str]:
+    """The lines that a mutant changes, as one line each."""
     source = mutant.path.read_bytes()
     first = source.rfind(b"\n", 0, mutant.start) + 1
     last = source.find(b"\n", mutant.end)
     before, after = source[first:last], source[first : mutant.start] + mutant.text + source[mutant.end : last]
-    where = f"{mutant.path.relative_to(ROOT)}:{mutant.line}"
-    return "\n".join([where, *(f"  {sign} {line.strip()}" for sign, text in (("-", before), ("+", after))
-                               for line in text.decode().splitlines())])
+    return " ".join(before.decode().split()), " ".join(after.decode().split())
+
+
+def diff(mutant: Mutant) -> str:
+    before, after = before_and_after(mutant)
+    return f"{mutant.path.relative_to(ROOT)}:{mutant.line}\n  - {before}\n  + {after}"
+
+
+def equivalent() -> set[tuple[str, str]]:
+    """Module and line after the change of the mutants that change nothing promised, from `tools/equivalent.txt`."""
+    lines = (ROOT / "tools" / "equivalent.txt").read_text("utf-8").splitlines()
+    return {tuple(line.split(": ", 1)) for line in lines if line and not line.startswith("#")}
 
 
 def main() -> None:
@@ -217,7 +237,9 @@ def main() -> None:
     library = ROOT / "seq2seq"
     paths = [library / f"{name}.py" for name in options.modules] or sorted(
         path for path in library.rglob("*.py") if path.name != "__init__.py")
-    chosen = [mutant for path in paths for mutant in mutants(path, options.function)]
+    known = equivalent()
+    chosen = [mutant for path in paths for mutant in mutants(path, options.function)
+              if (path.relative_to(library).with_suffix("").as_posix(), before_and_after(mutant)[1]) not in known]
     if options.sample and options.sample < len(chosen):
         chosen = sorted(random.Random(0).sample(chosen, options.sample))
     if options.list or not chosen:
@@ -228,7 +250,7 @@ def main() -> None:
     for name in ("torch", "matplotlib.pyplot", "IPython.display", "sacrebleu", "safetensors.torch"):
         importlib.import_module(name)    # once: every child starts with it
 
-    survivors, limits, data = [], {}, {}
+    survivors, limits, data, seconds = [], {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder) / "book"
         shutil.copytree(ROOT, scratch, ignore=LEFT_OUT)
@@ -242,10 +264,10 @@ def main() -> None:
                 limits[mutant.path] = 10 + 2 * (time.monotonic() - start)
                 data[mutant.path] = coverage.CoverageData(lines)
                 data[mutant.path].read()
+                seconds[mutant.path] = json.loads(lines.with_suffix(".json").read_text())
             file.write_bytes(source[: mutant.start] + mutant.text + source[mutant.end :])
-            near = passing_through(data[mutant.path], file.resolve(), mutant.line, tests)
-            limit = limits[mutant.path]
-            if (not near or passes(scratch, near, limit)) and passes(scratch, tests, limit):
+            ordered = in_order(seconds[mutant.path], data[mutant.path], file.resolve(), mutant.line)
+            if passes(scratch, ordered, limits[mutant.path]):
                 survivors.append(mutant)
                 print(f"{number} of {len(chosen)} survives: {diff(mutant)}", flush=True)
             file.write_bytes(source)
