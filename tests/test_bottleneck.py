@@ -31,10 +31,10 @@ from seq2seq.bottleneck import (
 )
 from seq2seq.kit import corpora
 from seq2seq.kit.corpora import Example, Splits
-from seq2seq.kit.records import Study
+from seq2seq.kit.records import Study, plain
 from seq2seq.rnn import GROUPS, interval
 from seq2seq.sequence_labelling import SILENT, Tagger, tag_loss
-from seq2seq.sequences import Vocab, collate, training_batches
+from seq2seq.sequences import Batch, Vocab, collate, training_batches
 
 
 def words(*pairs: str) -> list[Example]:
@@ -92,6 +92,28 @@ def test_words_on_record_are_summed_over_the_seeds_of_one_setting():
     assert edits / lengths == pytest.approx(np.mean([r["per"] for r in one]), abs=1e-3)
 
 
+@pytest.mark.parametrize("study", [VARIANTS, LEARNING_RATES, PUBLISHED, TAGGER, TRANSLATION], ids=lambda s: s.name)
+def test_the_whole_plan_is_on_record_and_nothing_else(study):
+    on_record = [row["settings"] for row in study.rows()]
+    assert len(on_record) == len(study.plan()) and all(plain(settings) in on_record for settings in study.plan())
+
+
+def test_every_symbol_has_its_own_published_row():
+    """Unknown letters and the symbols that no output shows, too."""
+    published = corpora.g2p_weights()
+    model, letters, phones = published_model()
+    said = ["<pad>", "<s>", "</s>", "<unk>", *phones.symbols[4:]]
+    written = ["<pad>", None, "</s>", "<unk>", *letters.symbols[4:]]          # no letter of theirs begins a word
+    for embedding, name, symbols, theirs in (
+        (model.encoder.embedding, "enc_emb", written, published.graphemes),
+        (model.decoder.embedding, "dec_emb", said, published.phonemes),
+    ):
+        assert len(symbols) == len(embedding.weight) and set(theirs) <= set(symbols)
+        for ours, symbol in zip(embedding.weight, symbols, strict=True):
+            if symbol is not None:
+                np.testing.assert_array_equal(ours.detach().numpy(), published.arrays[name][theirs.index(symbol)])
+
+
 def test_published_weights_are_those_of_an_independent_pass():
     """Every logit of two words, EOS's included, and all rows of both embeddings."""
     published = corpora.g2p_weights()
@@ -137,6 +159,8 @@ def test_bleu_is_over_the_whole_test_set_and_takes_any_listed_translation():
     examples = [Example(("a",), (tuple("QRST"), tuple("XYZW"))), Example(("b",), (tuple("ABCDE"),))]
     assert bleu([list("XYZW"), list("ABCDE")], examples) == pytest.approx(100)
     assert bleu([list("XYZW"), list("ABCDX")], examples) < 90
+    dot = [Example(("a",), (("Q", "R", "S", "T", "."),))]
+    assert bleu([["Q", "R", "S", "T."]], dot) < 90            # tokens as they are: "T." is none of them
     with pytest.raises(ValueError, match="1 outputs cannot be scored against 2"):
         bleu([list("XYZW")], examples)
     with pytest.raises(ValueError, match="0 outputs"):
@@ -224,6 +248,24 @@ def test_a_seed_decides_the_model_and_the_order(study, tiny, trained, monkeypatc
     assert first["batch"].src.tolist() != other["batch"].src.tolist()
 
 
+def test_the_tagger_is_trained_as_the_variants_are_on_words_that_fit(tiny, trained, monkeypatch):
+    monkeypatch.setattr(bottleneck.random.Random, "sample", lambda self, population, k: list(population))
+    tiny.train.extend(words("b XYX"))                        # more phonemes than letters
+    pronunciation_study(until=1)
+    tagger_study(until=1)
+    as_variants, tagger = trained
+    assert tagger["loss"] is tag_loss and tagger["lr"] == as_variants["lr"] and tagger["steps"] == as_variants["steps"]
+    assert len(bottleneck.labelled()[2]) == len(tiny.train) - 1
+
+
+@pytest.mark.parametrize("study", [pronunciation_study, tagger_study, translation_study])
+def test_a_study_trains_on_the_device_there_is(study, tiny, trained, monkeypatch):
+    monkeypatch.setattr(bottleneck.random.Random, "sample", lambda self, population, k: list(population))
+    monkeypatch.setattr(bottleneck, "device", lambda: torch.device("meta"))
+    study(until=1)
+    assert {weights.device.type for weights in trained[0]["model"].parameters()} == {"meta"}
+
+
 def test_a_variant_reaches_the_model(tiny, trained):
     pronunciation_study(until=1, cell="lstm", context="initial", bidirectional=False, summary="mean", layers=3)
     model = trained[0]["model"]
@@ -231,7 +273,7 @@ def test_a_variant_reaches_the_model(tiny, trained):
     assert not model.encoder.backwards and model.encoder.summary == "mean" and len(model.encoder.forwards) == 3
 
 
-def test_the_tagger_learns_to_label_and_leaves_silence_out():
+def test_the_tagger_learns_to_label_and_leaves_silence_out(monkeypatch):
     letters, tags = Vocab("ab"), Vocab([SILENT, "X"])
     model = Tagger(len(letters), len(tags), 8, 12)
     label = {"a": SILENT, "b": "X"}
@@ -248,6 +290,9 @@ def test_the_tagger_learns_to_label_and_leaves_silence_out():
     modes = []
     assert tagged(model, words("abab XX", "aa X", "b X"), letters, tags) == [["X", "X"], [], ["X"]]
     assert modes == [(False, False)] and model.training      # off inside, then as it was
+    went = []
+    monkeypatch.setattr(Batch, "to", lambda self, device: went.append(device) or self)
+    assert tagged(model, words("b X"), letters, tags) == [["X"]] and went == [torch.device("cpu")]
 
 
 def test_studies_are_what_the_page_says():

@@ -45,6 +45,14 @@ def test_a_break_is_one_change_of_one_line(tmp_path):
     }
 
 
+def test_the_sizes_of_a_study_are_left_to_its_record(tmp_path):
+    path = tmp_path / "toy.py"
+    path.write_text("def toy_study(steps: int = 9, seed: int = 0):\n    return train(steps, lr=8e-3, size=seed + 64)\n")
+    changed = {broken(mutant).splitlines()[mutant.line - 1].strip() for mutant in tool.mutants(path)}
+    assert changed == {"def toy_study(steps: int = 9, seed: int = 1):", "return train(steps, size=seed + 64)",
+                       "return train(steps, lr=0.008)", "return train(steps, lr=8e-3, size=(seed - 64))"}
+
+
 def test_every_break_of_the_library_is_python():
     for path in (ROOT / "seq2seq").rglob("*.py"):
         for mutant in tool.mutants(path):

@@ -252,6 +252,7 @@ def test_vocabularies_and_scores():
     assert sources.symbols[4:] == ["a", "b", "c"] and targets.symbols[4:] == ["X", "Y", "Z"]
     assert vocabularies(examples, min_count=2)[0].symbols[4:] == ["b"]
     assert vocabularies(iter(examples))[1].symbols == targets.symbols       # a generator is read once
+    assert [v.symbols for v in vocabularies(examples[::-1])] == [sources.symbols, targets.symbols]    # in any order
     assert error_by_length([["Y", "X"], ["Z"]], examples) == {"1–5": 0.25}      # 1 edit, 2 + 2 reference symbols
 
 
@@ -297,6 +298,10 @@ def test_after_gold_is_what_the_model_says_next():
                 Example(tuple("cafe"), (tuple("FEBAC"),))]
     guesses = after_gold(model, examples, letters, phones, batch_size=2)
     assert model.training and after_gold(model, examples, letters, phones) == guesses     # dropout off, then on again
+    gradients = []
+    model.register_forward_pre_hook(lambda *_: gradients.append(torch.is_grad_enabled()))
+    after_gold(model, examples, letters, phones)
+    assert gradients == [False]
     assert [len(g) for g in guesses] == [3, 2, 5]
     with torch.no_grad():
         for e, guessed in zip(examples, guesses, strict=True):
@@ -339,6 +344,7 @@ def test_dropout_touches_the_input_of_every_layer_and_the_output():
     assert len(seen) == 3 and all((x == 0).all() for x in seen)
     decoder = RNNDecoder(V_TGT, WIDTH, D, **gone).train()
     assert decoder.rnn.dropout == 1.0 and RNNDecoder(V_TGT, WIDTH, D, dropout=0.5).rnn.dropout == 0.0
+    assert RNNDecoder(V_TGT, WIDTH, D, 2, 0.5).rnn.dropout == 0.5            # between two layers is between layers
     fed = []
     decoder.rnn.register_forward_pre_hook(lambda reader, inputs: fed.append(inputs[0]))
     memory = Memory(torch.randn(2, 3, D), padding, torch.randn(2, D))
@@ -416,6 +422,15 @@ def test_transduce_uses_all_it_is_given():
     for sources, batch_size in (("knight", 2), (["knight"], -1), (["knight"], 0)):
         with pytest.raises(ValueError, match="a list of sources"):
             transduce(model, sources, letters, phones, batch_size=batch_size)
+
+
+def test_batches_go_where_the_model_is(monkeypatch):
+    letters, phones = Vocab("abcdefg"), Vocab("ABCDEFGHI")
+    model, went = context_model(letters, phones, WIDTH, D), []
+    monkeypatch.setattr(Batch, "to", lambda self, device: went.append(device) or self)
+    transduce(model, ["bad", "a"], letters, phones, batch_size=1)
+    after_gold(model, [Example(("a",), (("A",),))], letters, phones)
+    assert went == [torch.device("cpu")] * 3
 
 
 def test_a_step_with_another_number_of_rows_is_refused():
