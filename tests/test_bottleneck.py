@@ -169,7 +169,7 @@ def test_bleu_is_over_the_whole_test_set_and_takes_any_listed_translation():
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """Corpora of a few words, with other symbols in each split, so that a study cannot mistake one for another."""
+    """Corpora of a few words."""
     train = words("ab XY", "ba YX", "abab XYXY", "bb YY", "aaaaaaa XXXXXXX", "bab YXY", "aabb XXYY")
     splits = Splits(train, words("ab XY", "aab XXY"), words("ba YX", "abbbbbb XYYYYYY", "ab XY"))
     stressed = lambda stress=False: splits                     # noqa: E731
@@ -217,6 +217,28 @@ def test_a_study_trains_on_training_words_and_scores_both_splits(tiny, trained, 
     assert asked == [[e.source for e in tiny.validation], [e.source for e in tiny.test]]
     assert result["validation"] == 1 / 5 and result["wer"] == 2 / 3 and len(result["edits"]) == 3
     assert "weights" not in result and len(result["losses"]) == 5
+
+
+@pytest.mark.parametrize("study", [pronunciation_study, tagger_study, translation_study])
+def test_a_study_has_its_words_and_its_symbols_from_the_training_split(study, tiny, trained, monkeypatch):
+    monkeypatch.setattr(bottleneck.random.Random, "sample", lambda self, population, k: list(population))
+    tiny.validation[:], tiny.test[:] = words("ccc VV", "ccc VV"), words("def UT", "def UT")    # of 1 letter, and of 3
+    study(until=1)
+    model, batch = trained[0]["model"], trained[0]["batch"]
+    reader = model.forwards if isinstance(model, Tagger) else model.encoder
+    assert reader.embedding.num_embeddings == len([*Vocab.special, "a", "b"])
+    assert not (batch.src == Vocab.unk).any() and not (batch.tgt == Vocab.unk).any()
+
+
+@pytest.mark.parametrize("study", [tagger_study, translation_study])
+def test_a_study_is_scored_on_the_test_split(study, tiny, trained, monkeypatch):
+    monkeypatch.setattr(bottleneck.random.Random, "sample", lambda self, population, k: list(population))
+    gold, asked = [list(e.target) for e in tiny.test], []
+    monkeypatch.setattr(bottleneck, "tagged", lambda _, given, *__: asked.extend(e.source for e in given) or gold)
+    monkeypatch.setattr(bottleneck, "transduce", lambda _, given, *__, **___: asked.extend(given) or gold)
+    result = study(steps=2)
+    assert asked == [e.source for e in tiny.test]
+    assert (result["per"], result["wer"]) == (0, 0) if study is tagger_study else result["bleu"] == pytest.approx(100)
 
 
 def test_learning_rates_are_chosen_without_test_words(tiny, trained, monkeypatch):

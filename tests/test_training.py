@@ -60,12 +60,18 @@ def test_training_is_adam_with_clipping_and_the_schedule():
 
 
 def test_the_defaults_are_those_that_the_docstring_names(monkeypatch):
-    seen = []
-    monkeypatch.setattr(training, "train_step", lambda *given: seen.append(given) or torch.tensor(1.0))
+    seen, rates = [], []
+
+    def step(*given):
+        seen.append(given)
+        rates.append(given[2].param_groups[0]["lr"])
+        return torch.tensor(1.0)
+
+    monkeypatch.setattr(training, "train_step", step)
     train(model_of(), some_batches(2), 2)
     (_, _, optimizer, loss, clip), _ = seen
     assert loss is cross_entropy and clip == 1.0 and isinstance(optimizer, torch.optim.Adam)
-    assert optimizer.defaults["lr"] == 5e-3
+    assert optimizer.defaults["lr"] == 5e-3 and rates == pytest.approx([5e-5, 1e-4])    # it rises over 100 steps
 
 
 @pytest.mark.parametrize("until, expected", [(None, 5), (3, 3), (0, 0), (5, 5), (9, 5)])
