@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.encoder_decoder import EncoderDecoder
-from seq2seq.kit import corpora, device, seed_everything, train
+from seq2seq.kit import corpora, device, device_of, seed_everything, train
 from seq2seq.kit.corpora import Example
 from seq2seq.kit.records import Study
 from seq2seq.kit.search import evaluating
@@ -34,6 +34,7 @@ from seq2seq.sequence_labelling import (
     SILENT,
     Tagger,
     align,
+    check_references,
     error_rates,
     fits,
     learn_costs,
@@ -85,7 +86,7 @@ def thirds(
     found = {}
     for marks, e in zip(right, examples, strict=True):
         if len(e.targets) == 1 and len(e.target) >= 6:
-            parts = np.array_split(np.array(marks), 3)
+            parts = np.array_split(np.array(marks, dtype=bool), 3)
             counts = [[int((~p).sum()) for p in parts], [len(p) for p in parts]]
             found.setdefault(group_of(len(e.source)), []).append(counts)
     return {name: np.array(counts) for name, counts in found.items()}
@@ -280,7 +281,7 @@ def tagged(
     model: Tagger, examples: Sequence[Example], letters: Vocab, tags: Vocab
 ) -> list[list[str]]:
     """What the tagger says of each word, silence left out."""
-    device, written = next(model.parameters()).device, []
+    device, written = device_of(model), []
     with evaluating(model):
         for batch in batches([(letters.encode(e.source), []) for e in examples], 512):
             batch = batch.to(device)
@@ -327,6 +328,10 @@ def bleu(written: Sequence[Sequence[str]], examples: Sequence[Example]) -> float
         raise ValueError(
             f"{len(written)} outputs cannot be scored against {len(examples)}"
         )
+    for tokens, e in zip(written, examples, strict=True):
+        if isinstance(tokens, str):
+            raise ValueError(f"{tokens!r} must be a list of tokens, not a text")
+        check_references(tokens, e.targets)
     most = max(len(e.targets) for e in examples)
     references = [
         [" ".join(e.targets[k]) if k < len(e.targets) else None for e in examples]

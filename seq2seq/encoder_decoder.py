@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.kit.search import evaluating
-from seq2seq.sequences import Batch, Vocab, check_ids, check_source, masked_mean
+from seq2seq.sequences import (
+    Batch,
+    Vocab,
+    check_ids,
+    check_sizes,
+    check_source,
+    masked_mean,
+)
 
 __all__ = [
     "BagEncoder",
@@ -54,7 +61,8 @@ class Step(NamedTuple):
 
 
 def check_target(tgt_in: Tensor, memory: Memory) -> None:
-    """Raises ValueError unless tgt_in is (B, T), T ≥ 1, and the memory has B rows."""
+    """Raises ValueError unless tgt_in is ids (B, T), T ≥ 1, and memory has B rows."""
+    check_ids(tgt_in)
     if tgt_in.dim() != 2 or 0 in tgt_in.shape or len(tgt_in) != len(memory.padding):
         raise ValueError(
             f"targets of shape {tuple(tgt_in.shape)} do not go with a memory of "
@@ -144,6 +152,10 @@ def greedy_search(
 class Embedding(nn.Embedding):
     """`torch.nn.Embedding` that says what is wrong with ids it does not have."""
 
+    def __init__(self, num_embeddings: int, embedding_dim: int, **options):
+        check_sizes(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        super().__init__(num_embeddings, embedding_dim, **options)
+
     def forward(self, ids: Tensor) -> Tensor:
         """ids (…) -> vectors (…, width).
 
@@ -171,6 +183,7 @@ class BagEncoder(Encoder):
         positions: int = 0,
     ):
         super().__init__()
+        check_sizes(hidden_size=hidden_size)
         self.embedding = Embedding(vocab_size, width)
         if positions < 0:
             raise ValueError(f"positions={positions} is below 0")
@@ -232,8 +245,7 @@ class WindowDecoder(Decoder):
         window: int = 3,
     ):
         super().__init__()
-        if window < 1:
-            raise ValueError(f"the decoder must see a token at least; window={window}")
+        check_sizes(hidden_size=hidden_size, memory_size=memory_size, window=window)
         self.window, self.memory_size = window, memory_size
         self.embedding = Embedding(vocab_size, width)
         self.hidden = nn.Linear(window * width + memory_size, hidden_size)

@@ -25,12 +25,14 @@ from seq2seq.encoder_decoder import (
     greedy_search,
     summary_of,
 )
+from seq2seq.kit import device_of
 from seq2seq.kit.corpora import Example
 from seq2seq.kit.search import evaluating
 from seq2seq.sequence_labelling import nearest, turned
 from seq2seq.sequences import (
     Vocab,
     batches,
+    check_sizes,
     check_source,
     last_state,
     masked_mean,
@@ -118,8 +120,7 @@ class RNNEncoder(Encoder):
         summary: str = "last",
     ):
         super().__init__()
-        if layers < 1:
-            raise ValueError(f"an encoder has at least one layer, not {layers}")
+        check_sizes(hidden_size=hidden_size, layers=layers)
         if bidirectional and hidden_size % 2:
             raise ValueError(
                 f"two directions cannot share hidden_size={hidden_size}; make it even"
@@ -186,8 +187,7 @@ class RNNDecoder(Decoder):
         context: str = "every step",
     ):
         super().__init__()
-        if layers < 1:
-            raise ValueError(f"a decoder has at least one layer, not {layers}")
+        check_sizes(hidden_size=hidden_size, layers=layers)
         self.every_step = one_of(context, "every step", "initial") == "every step"
         self.layers, self.hidden_size, self.lstm = layers, hidden_size, cell == "lstm"
         inputs = width + hidden_size if self.every_step else width
@@ -294,12 +294,13 @@ def transduce(
     batch_size: int = 512,
 ) -> list[list[str]]:
     """Sources -> what the model writes for each by greedy search, in their order."""
-    if isinstance(sources, str) or batch_size < 1:
+    one = isinstance(sources, tuple) and any(isinstance(s, str) for s in sources)
+    if one or isinstance(sources, str) or batch_size < 1:
         raise ValueError(
             "sources must be a list of sources, each a word or its symbols, and "
             f"batch_size at least 1; not {sources!r:.40} and {batch_size}"
         )
-    device = next(model.parameters()).device
+    device, sources = device_of(model), list(sources)
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))  # little padding
     written = [None] * len(sources)
     for start in range(0, len(order), batch_size):
@@ -358,7 +359,7 @@ def after_gold(
     batch_size: int = 512,
 ) -> list[list[str]]:
     """For each symbol of a first target, what the model says after the gold prefix."""
-    device, guesses = next(model.parameters()).device, []
+    device, guesses, examples = device_of(model), [], list(examples)
     with evaluating(model):
         for batch in batches(numericalise(examples, src_vocab, tgt_vocab), batch_size):
             guesses += model(batch.to(device)).argmax(dim=-1).tolist()  # rows of T-1

@@ -12,13 +12,16 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seq2seq.kit import corpora, seed_everything, train
+from seq2seq.kit import corpora, device_of, seed_everything, train
 from seq2seq.kit.corpora import Example
 from seq2seq.kit.records import Study
+from seq2seq.kit.search import evaluating
 from seq2seq.sequences import (
     Batch,
     Reader,
     Vocab,
+    check_ids,
+    check_sizes,
     collate,
     numericalise,
     training_batches,
@@ -30,10 +33,12 @@ __all__ = [
     "SILENT",
     "Tagger",
     "align",
+    "check_references",
     "costs",
     "edit_distance",
     "error_rates",
     "fits",
+    "labels_of",
     "learn_costs",
     "nearest",
     "part_of_speech",
@@ -137,6 +142,7 @@ class Tagger(nn.Module):
         directions: int = 2,
     ):
         super().__init__()
+        check_sizes(labels=labels)
         if directions not in (1, 2) or hidden_size % directions:
             raise ValueError(
                 f"directions must be 1 or 2 and divide hidden_size={hidden_size}, "
@@ -158,18 +164,34 @@ class Tagger(nn.Module):
         return self.score(states)
 
 
+def labels_of(batch: Batch) -> Tensor:
+    """The labels (B, S), each below its symbol, and EOS below EOS.
+
+    Raises ValueError unless each source has as many labels as symbols (on the CPU).
+    """
+    gold = batch.tgt[:, 1:]
+    if gold.device.type == "cpu" and not torch.equal(
+        gold == Vocab.pad, batch.src_padding
+    ):
+        raise ValueError("a source has more or fewer labels than symbols")
+    return gold
+
+
 def tag_loss(model: nn.Module, batch: Batch) -> Tensor:
     """The mean cross-entropy of the right labels, in nats; padding does not count."""
     logits = model(batch.src, batch.src_padding)  # (B, S, labels)
-    gold = batch.tgt[:, 1:]  # (B, S)
+    gold = labels_of(batch)  # (B, S)
     return F.cross_entropy(logits.flatten(0, 1), gold.flatten(), ignore_index=Vocab.pad)
 
 
 def token_accuracy(predicted: Tensor, gold: Tensor) -> float:
     """predicted, gold (B, T) ids -> the share of gold's tokens that are right.
 
-    PAD and EOS do not count. Raises ValueError if the shapes differ or nothing counts.
+    PAD and EOS do not count. Raises ValueError if the shapes differ or nothing counts,
+    or these are no ids.
     """
+    for ids in (predicted, gold):
+        check_ids(ids)
     counts = (gold != Vocab.pad) & (gold != Vocab.eos)
     if predicted.shape != gold.shape or not counts.any():
         raise ValueError(
@@ -184,9 +206,12 @@ def tag_accuracy(
     model: nn.Module, pairs: Sequence[tuple[list[int], list[int]]]
 ) -> float:
     """Token accuracy of a model's best labels over pairs of source and label ids."""
-    batch = collate(pairs).to(next(model.parameters()).device)
-    best = model.eval()(batch.src, batch.src_padding).argmax(dim=-1)  # (B, S)
-    return token_accuracy(best, batch.tgt[:, 1:])
+    batch = collate(pairs)
+    gold = labels_of(batch)  # (B, S)
+    batch = batch.to(device_of(model))
+    with evaluating(model):
+        best = model(batch.src, batch.src_padding).argmax(dim=-1)  # (B, S)
+    return token_accuracy(best.cpu(), gold)
 
 
 def edit_distance(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
@@ -203,10 +228,33 @@ def edit_distance(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
     return above[-1]
 
 
+def check_references(said: Sequence[str], listed: Sequence[Sequence[str]]) -> None:
+    """Raises ValueError unless `listed` is a list of references for what was said.
+
+    Each is a sequence of symbols, all strings or all whole numbers; one is not empty.
+    """
+    rows = [said, *listed]
+    symbols = [symbol for row in rows for symbol in row]
+    if (
+        isinstance(listed, str)
+        or len({isinstance(row, str) for row in rows}) > 1
+        or not any(all(isinstance(s, kind) for s in symbols) for kind in (str, int))
+    ):
+        raise ValueError(
+            f"{said!r} cannot be scored against {listed!r}: each item needs a list of "
+            "references, each a sequence of symbols; tensors need tolist()"
+        )
+    if not any(map(len, listed)):
+        raise ValueError(
+            f"{said!r} has no reference, or only empty ones, to be scored against"
+        )
+
+
 def nearest(
     hypothesis: Sequence[str], references: Sequence[Sequence[str]]
 ) -> tuple[int, int]:
     """Edits to the reference that needs fewest, and that reference's length."""
+    check_references(hypothesis, references)
     found = [
         (Levenshtein.distance(hypothesis, reference), len(reference))
         for reference in references
@@ -223,23 +271,11 @@ def error_rates(
     items with any edit. Raises ValueError when the two lists differ in length or are
     empty, or an item has no list of references.
     """
-    if len(hypotheses) != len(references) or not hypotheses:
+    if len(hypotheses) != len(references) or len(hypotheses) == 0:
         raise ValueError(
             f"{len(hypotheses)} hypotheses cannot be scored "
             f"against {len(references)} lists of references"
         )
-    for said, listed in zip(hypotheses, references, strict=True):
-        if isinstance(listed, str) or any(
-            isinstance(r, str) != isinstance(said, str) for r in listed
-        ):
-            raise ValueError(
-                f"{said!r} cannot be scored against {listed!r}: "
-                "each item needs a list of references, each a sequence of symbols"
-            )
-        if not any(listed):
-            raise ValueError(
-                f"{said!r} has no reference, or only empty ones, to be scored against"
-            )
     scored = [nearest(h, r) for h, r in zip(hypotheses, references, strict=True)]
     edits, length = map(sum, zip(*scored, strict=True))
     return edits / length, sum(edit > 0 for edit, _ in scored) / len(scored)

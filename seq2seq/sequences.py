@@ -24,6 +24,7 @@ __all__ = [
     "Vocab",
     "batches",
     "check_ids",
+    "check_sizes",
     "check_source",
     "collate",
     "fit",
@@ -39,7 +40,8 @@ __all__ = [
 class Vocab:
     """Symbols and their numbers: PAD 0, BOS 1, EOS 2, UNK 3, then `symbols`.
 
-    Raises ValueError if a symbol is given twice or is one of the four special ones.
+    Raises ValueError if a symbol is given twice or is one of the four special ones,
+    TypeError if one is no string.
     """
 
     pad, bos, eos, unk = range(4)
@@ -47,6 +49,8 @@ class Vocab:
 
     def __init__(self, symbols: Iterable[str]):
         self.symbols = [*self.special, *symbols]
+        if wrong := [s for s in self.symbols if not isinstance(s, str)]:
+            raise TypeError(f"symbols are strings, not {wrong[0]!r}")
         if len(set(self.symbols)) < len(self.symbols):
             twice = [s for s, n in Counter(self.symbols).items() if n > 1]
             raise ValueError(f"a vocabulary lists each symbol once, not {twice} again")
@@ -60,13 +64,18 @@ class Vocab:
         """Tokens -> ids, no BOS or EOS added. Unknown: UNK; if strict, KeyError.
 
         The special symbols are unknown too: text that says "<eos>" ends nothing.
+        Raises TypeError for tokens that are no strings, such as ids, and for a text in
+        place of tokens, unless every symbol is one character.
         """
+        if isinstance(tokens, str) and any(len(symbol) > 1 for symbol in self.ids):
+            raise TypeError(f"{tokens!r:.40} is a text; split it into tokens first")
         tokens = list(tokens)
-        unknown = [repr(token) for token in tokens if token not in self.ids]
+        unknown = [token for token in tokens if token not in self.ids]
+        if wrong := [token for token in unknown if not isinstance(token, str)]:
+            raise TypeError(f"tokens are strings, not {wrong[0]!r:.40}")
         if strict and unknown:
-            raise KeyError(
-                f"not in the vocabulary: {', '.join(dict.fromkeys(unknown))}"
-            )
+            missing = ", ".join(map(repr, dict.fromkeys(unknown)))
+            raise KeyError(f"not in the vocabulary: {missing}")
         return [self.ids.get(token, self.unk) for token in tokens]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
@@ -80,12 +89,13 @@ class Vocab:
         return [self.symbols[i] for i in ids if i not in (self.pad, self.bos)]
 
 
-def pad(rows: Sequence[Sequence[int]]) -> Tensor:
+def pad(rows: Iterable[Iterable[int]]) -> Tensor:
     """Rows of ids of any lengths -> (B, longest), filled up with PAD on the right."""
+    rows = [[*map(index, row)] for row in rows]
     if not rows:
         raise ValueError("there is nothing to pad: give at least one row")
     longest = max(map(len, rows))
-    filled = [[*map(index, row), *[Vocab.pad] * (longest - len(row))] for row in rows]
+    filled = [row + [Vocab.pad] * (longest - len(row)) for row in rows]
     return torch.tensor(filled, dtype=torch.long)
 
 
@@ -106,10 +116,17 @@ def check_ids(ids: Tensor, vocab_size: int | None = None) -> None:
         )
 
 
+def check_sizes(**sizes: int) -> None:
+    """Raises ValueError for a size below 1, TypeError if it is no whole number."""
+    for name, size in sizes.items():
+        if index(size) < 1:
+            raise ValueError(f"{name} must be at least 1, not {size}")
+
+
 def check_source(src: Tensor, src_padding: Tensor) -> None:
     """Raises ValueError unless both are (B, S) with B, S ≥ 1 and src_padding is a mask.
 
-    That is: boolean, and in each row False … False, then True … True.
+    That is: boolean, and in each row False … False, then True … True, not all True.
     """
     if src.dim() != 2 or 0 in src.shape:
         raise ValueError(
@@ -121,13 +138,17 @@ def check_source(src: Tensor, src_padding: Tensor) -> None:
             f"src_padding must be boolean and of shape {tuple(src.shape)}, "
             f"not {src_padding.dtype} of shape {tuple(src_padding.shape)}"
         )
+    if src_padding.device.type == "meta":
+        return
     ends = src_padding[:, :-1] & ~src_padding[:, 1:]  # a symbol after padding
-    if src_padding.device.type != "meta" and ends.any():
+    if ends.any():
         row = int(ends.any(dim=1).nonzero()[0])
         raise ValueError(
             "src_padding must be False at a row's symbols and True after them; in row "
             f"{row} a symbol follows padding. Padded on the left? Mask turned around?"
         )
+    if src_padding.all():
+        raise ValueError("src_padding is True everywhere. Mask turned around?")
 
 
 @dataclass
@@ -147,9 +168,14 @@ class Batch:
             )
         for ids in (self.src, self.tgt):
             check_ids(ids)
-        nothing = (self.tgt[:, 1:] == Vocab.pad).all(dim=1)  # (B)
-        if nothing.device.type == "cpu" and nothing.any():
-            raise ValueError("a target is only padding; an empty one is BOS, EOS")
+        if self.tgt.device.type == "cpu":
+            padding = self.tgt[:, 1:] == Vocab.pad  # (B, T-1)
+            if padding.all(dim=1).any():
+                raise ValueError("a target is only padding; an empty one is BOS, EOS")
+            if (self.tgt[:, 0] != Vocab.bos).any():
+                raise ValueError("a target does not begin with BOS")
+            if (padding[:, :-1] & ~padding[:, 1:]).any():
+                raise ValueError("in a target a symbol follows padding")
         self.src, self.tgt = self.src.long(), self.tgt.long()
 
     def __len__(self) -> int:
@@ -162,8 +188,9 @@ class Batch:
         )
 
 
-def collate(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Batch:
+def collate(pairs: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Batch:
     """Pairs of source and target ids -> Batch, with EOS after both, BOS before tgt."""
+    pairs = list(pairs)
     if not pairs:
         raise ValueError("a batch needs at least one pair of source and target")
     src = pad([[*source, Vocab.eos] for source, _ in pairs])  # (B, S)
@@ -238,7 +265,7 @@ def fit(
     optimizer = torch.optim.Adam(model.parameters(), lr=6e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     losses = []
-    for batch in islice(training_batches(pairs, 128, seed), steps):
+    for batch in islice(training_batches(pairs, 128, seed), index(steps)):
         value = loss(model, batch.to(device()))
         optimizer.zero_grad()
         value.backward()
@@ -294,6 +321,7 @@ class Reader(nn.Module):
         cell: str = "gru",
     ):
         super().__init__()
+        check_sizes(vocab_size=vocab_size, width=width, hidden_size=hidden_size)
         self.embedding = nn.Embedding(vocab_size, width)
         if cell == "elman":
             self.cell = ElmanRNN(width, hidden_size)
@@ -327,6 +355,7 @@ class Classifier(nn.Module):
         cell: str = "gru",
     ):
         super().__init__()
+        check_sizes(labels=labels)
         self.reader = Reader(vocab_size, width, hidden_size, cell=cell)
         self.score = nn.Linear(hidden_size, labels)
 

@@ -65,6 +65,22 @@ def test_scores_of_a_small_test_split():
     assert own["thirds"] == {"6–8": [[0, 0, 0.5]]}
 
 
+def test_marks_may_be_numbers():
+    word = Example(tuple("abcdef"), (tuple("ABCDEF"),))
+    marks = [True, False, True, True, False, False]
+    [as_truth], [as_numbers] = (thirds([row], [word]).values() for row in (marks, [*map(int, marks)]))
+    assert np.array_equal(as_truth, as_numbers) and as_truth[0, 0].tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize("written", ["le chat", ["le", 5], [4, 5], [["le"], ["chat"]], torch.tensor([4, 5])])
+def test_bleu_is_of_lists_of_tokens(written):
+    example = Example(("a", "cat"), (("le", "chat"), ("un", "chat")))
+    with pytest.raises(ValueError, match=r"must be a list of tokens|cannot be scored"):
+        bleu([written], [example])
+    with pytest.raises(ValueError, match="no reference"):
+        bleu([["le"]], [Example(("a",), ((),))])
+
+
 def test_digits_come_back_one_for_each_number():
     numbers = [0, 9, 10, 35, 36, 99]
     assert [int(digit, 36) for digit in digits(numbers)] == [0, 9, 10, 35, 35, 35]

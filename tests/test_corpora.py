@@ -1,6 +1,8 @@
 """The corpora: splits that hold, files read as they are, a grammar whose sentences are right, errors that help."""
 
+import copy
 import gzip
+import pickle
 import random
 import re
 import sys
@@ -26,6 +28,20 @@ def assert_disjoint(splits):
     train, validation, test = map(sources, splits)
     assert not train & validation and not train & test and not validation & test
     assert len(train) + len(validation) + len(test) == sum(map(len, splits)), "a source is listed twice"
+
+
+@pytest.mark.parametrize("targets", ["KAT", ("K", "AE", "T"), ["KAT"], (("K",), "AE")])
+def test_an_example_has_a_list_of_targets(targets):
+    with pytest.raises(TypeError, match="a list of targets"):
+        corpora.Example(tuple("cat"), targets)
+
+
+def test_an_example_is_a_pair_that_copies_and_pickles():
+    example = corpora.Example(("a",), (("A",), ("B",)))
+    assert example == (("a",), (("A",), ("B",))) and example.target == ("A",)
+    assert pickle.loads(pickle.dumps(example)) == copy.deepcopy(example) == example
+    assert type(example._replace(source=("b",))) is corpora.Example and not hasattr(example, "__dict__")
+
 
 
 @pytest.mark.parametrize("source, split", [

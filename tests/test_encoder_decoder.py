@@ -294,7 +294,7 @@ def test_bad_input_says_what_is_wrong():
         greedy_search(model, torch.zeros(0, 3, dtype=torch.long), torch.zeros(0, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match="max_len"):
         greedy_search(model, batch.src, batch.src_padding, max_len=0)
-    with pytest.raises(ValueError, match="window=0"):
+    with pytest.raises(ValueError, match="window must be at least 1, not 0"):
         WindowDecoder(TGT, window=0)
 
 
@@ -303,6 +303,31 @@ def test_embedding_equals_torchs():
     theirs.load_state_dict(ours.state_dict())
     ids = torch.tensor([[0, 4], [2, 2]])
     assert torch.equal(ours(ids), theirs(ids)) and ours(ids[:, :0]).shape == (2, 0, 3)
+
+
+@pytest.mark.parametrize(("make", "names"), [
+    (lambda **sizes: Embedding(**{"num_embeddings": 3, "embedding_dim": 5} | sizes),
+     ["num_embeddings", "embedding_dim"]),
+    (lambda **sizes: BagEncoder(**{"vocab_size": 3} | sizes), ["vocab_size", "width", "hidden_size"]),
+    (lambda **sizes: WindowDecoder(**{"vocab_size": 3} | sizes),
+     ["vocab_size", "width", "hidden_size", "memory_size", "window"]),
+])  # fmt: skip
+def test_sizes_are_whole_numbers_from_one(make, names):
+    for name in names:
+        for size in (0, -1):
+            with pytest.raises(ValueError, match=f"must be at least 1, not {size}"):
+                make(**{name: size})
+        with pytest.raises(TypeError, match="'float' object"):
+            make(**{name: 2.5})
+        make(**{name: 1})
+
+
+def test_target_ids_are_ids_in_every_decoder():
+    model, batch = model_of(), collate([([4, 5], [4])])
+    memory = model.encoder(batch.src, batch.src_padding)
+    for ids in (batch.tgt.float(), batch.tgt > 0):
+        with pytest.raises(ValueError, match="whole numbers"):
+            model.decoder(ids, memory)
 
 
 def test_positions_below_zero_are_refused():

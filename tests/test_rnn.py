@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from seq2seq.encoder_decoder import Decoder, EncoderDecoder, Memory, greedy_search
+from seq2seq.encoder_decoder import Decoder, Encoder, EncoderDecoder, Memory, Step, greedy_search
 from seq2seq.kit.corpora import Example
 from seq2seq.kit.search import reorder
 from seq2seq.kit.training import train_step
@@ -387,7 +387,7 @@ def test_last_states_that_do_not_fit_are_refused():
 @pytest.mark.parametrize("layers", [0, -1])
 def test_a_half_without_layers_is_refused(layers):
     for half in (RNNEncoder, RNNDecoder):
-        with pytest.raises(ValueError, match=f"at least one layer, not {layers}"):
+        with pytest.raises(ValueError, match=f"layers must be at least 1, not {layers}"):
             half(V_SRC, WIDTH, D, layers)
 
 
@@ -406,6 +406,64 @@ def test_every_argument_of_context_model_reaches_both_halves():
     sizes = [sum(p.numel() for p in half.parameters()) for half in (default.decoder.rnn, default)]
     assert sizes[0] == 3 * 256 * (128 + 256 + 256 + 2) and len(default.encoder.backwards) == 1
     assert default.encoder.summary == "last" and default.encoder.dropout.p == default.decoder.dropout.p == 0.0
+
+
+class Echo(Encoder):
+    """Remembers the last letter, without a parameter."""
+
+    def forward(self, src, src_padding):
+        return Memory(src[..., None].float(), src_padding, src[:, :1].float())
+
+
+class Says(Decoder):
+    """Writes the first symbol of its memory, then EOS."""
+
+    def init_state(self, memory):
+        return memory.summary[:, 0].long()
+
+    def step(self, token, state):
+        said = torch.where(token == Vocab.bos, state, Vocab.eos)
+        return Step(nn.functional.one_hot(said, 9).float() * 50, state)
+
+
+def test_a_model_without_parameters_can_be_used():
+    model, letters = EncoderDecoder(Echo(), Says()), Vocab("abcde")
+    assert transduce(model, ["ace", "be"], letters, letters) == [["a"], ["b"]]
+    assert after_gold(model, [Example(tuple("ce"), (tuple("c"),))], letters, letters) == [["c"]]
+
+
+@pytest.mark.parametrize("kind", [list, iter, set, np.array, dict.fromkeys])
+def test_transduce_takes_any_collection_of_sources(kind):
+    model, letters = EncoderDecoder(Echo(), Says()), Vocab("abcde")
+    assert sorted(transduce(model, kind(["ace", "be"]), letters, letters)) == [["a"], ["b"]]
+
+
+def test_transduce_refuses_one_source_examples_and_ids():
+    model, letters = EncoderDecoder(Echo(), Says()), Vocab("abcde")
+    example = Example(tuple("ace"), (("K",),))
+    for one in ("ace", tuple("ace"), example.source):
+        with pytest.raises(ValueError, match="must be a list of sources"):
+            transduce(model, one, letters, letters)
+    for wrong in ([example], example, [[4, 5]], torch.tensor([[4, 5]])):
+        with pytest.raises(TypeError, match="tokens are strings"):
+            transduce(model, wrong, letters, letters)
+    words = Vocab(["the", "cat"])
+    with pytest.raises(TypeError, match="split it into tokens"):
+        transduce(model, ["the cat"], words, letters)
+
+
+def test_after_gold_takes_a_generator():
+    model, letters = EncoderDecoder(Echo(), Says()), Vocab("abcde")
+    examples = [Example(tuple(word), (tuple("d"),)) for word in ("ce", "ba")]
+    assert after_gold(model, iter(examples), letters, letters) == [["c"], ["b"]]
+
+
+@pytest.mark.parametrize("half", [RNNEncoder, RNNDecoder])
+@pytest.mark.parametrize("name", ["vocab_size", "width", "hidden_size", "layers"])
+def test_sizes_are_at_least_one(half, name):
+    for size in (0, -1):
+        with pytest.raises(ValueError, match=f"must be at least 1, not {size}"):
+            half(**{"vocab_size": V_SRC} | {name: size})
 
 
 def test_transduce_uses_all_it_is_given():

@@ -5,6 +5,7 @@ import math
 import random
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from rapidfuzz.distance import Levenshtein
@@ -265,6 +266,59 @@ def test_error_rates_take_the_nearest_reference():
 def test_error_rates_refuse_what_cannot_be_scored(hypotheses, references):
     with pytest.raises(ValueError, match="scored"):
         error_rates(hypotheses, references)
+
+
+TENSOR, ARRAY = torch.tensor([4, 5]), np.array([4, 5])
+
+
+@pytest.mark.parametrize(("said", "listed"), [
+    (TENSOR, [TENSOR]), (TENSOR, [[4, 5]]), ([4, 5], [TENSOR]), (TENSOR, torch.stack([TENSOR, TENSOR])),
+    (ARRAY, [ARRAY]), ([4, 5], [["A"]]), ([["A"]], [["A"]]), (["A"], [[["A"]]]), (["A"], ["A"]), ("A", [["A"]]),
+    (["A"], Example(("a",), (("A",),))), (["A"], []), (["A"], [()]), ([None], [[None]]),
+])  # fmt: skip
+def test_what_is_no_list_of_references_is_refused_at_every_door(said, listed):
+    for door in (nearest, lambda one, some: error_rates([one], [some])):
+        with pytest.raises(ValueError, match=r"to be scored|cannot be scored"):
+            door(said, listed)
+
+
+def test_ids_and_strings_are_symbols():
+    assert error_rates([[4, 5]], [[[4, 6], (4, 5)]]) == (0, 0)
+    assert error_rates(np.array([["K", "AE"]]), [[("K", "AE")]]) == (0, 0)
+    assert error_rates(["cat", ""], [["cut", "bat"], ["a"]]) == (2 / 4, 1)
+
+
+def test_accuracy_is_over_ids():
+    ids = torch.tensor([[4, 5, 2]])
+    for wrong in ((ids.float(), ids), (ids, ids.float()), (ids > 0, ids), (torch.randn(1, 3), ids)):
+        with pytest.raises(ValueError, match="whole numbers"):
+            token_accuracy(*wrong)
+
+
+@pytest.mark.parametrize("pairs", [
+    [([4, 5], [4, 5]), ([4, 5], [4])], [([4], [4, 5]), ([4, 5], [4, 5])], [([4, 5], [4])], [([4], [4, 5])], [([4], [])],
+    [([4, 5], [4]), ([4], [4, 5])],
+])  # fmt: skip
+def test_a_label_for_each_symbol(pairs):
+    model = Tagger(V, LABELS)
+    for door in (lambda: tag_loss(model, collate(pairs)), lambda: tag_accuracy(model, pairs)):
+        with pytest.raises(ValueError, match="more or fewer labels"):
+            door()
+
+
+def test_scoring_leaves_every_part_in_its_mode():
+    model = Tagger(V, LABELS).train()
+    model.forwards.eval()
+    modes = [part.training for part in model.modules()]
+    tag_accuracy(model, [([4, 5], [4, 5])])
+    with pytest.raises(ValueError, match="vocabulary has"):
+        tag_accuracy(model, [([4, V], [4, 5])])
+    assert [part.training for part in model.modules()] == modes
+
+
+def test_a_tagger_needs_labels():
+    with pytest.raises(ValueError, match="labels must be at least 1, not 0"):
+        Tagger(V, 0)
 
 
 def test_token_accuracy_leaves_out_padding_and_eos():

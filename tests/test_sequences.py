@@ -94,6 +94,32 @@ def test_a_symbol_given_twice_is_refused(symbols):
     assert "'a'" not in str(error.value)                     # which is there once
 
 
+@pytest.mark.parametrize("symbols", [[1, 2], b"ab", [("a",)], [None], [math.nan], [["a"]], torch.tensor([4])])
+def test_symbols_are_strings(symbols):
+    with pytest.raises(TypeError, match="symbols are strings"):
+        Vocab(symbols)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("tokens", [
+    [4, 5], torch.tensor([4]), np.array([4]), Example(tuple("ca"), (("K",),)), b"ca", [None],
+])  # fmt: skip
+def test_tokens_are_strings(tokens, strict):
+    with pytest.raises(TypeError, match="tokens are strings"):
+        Vocab("cat").encode(tokens, strict)
+    assert Vocab("cat").encode(np.array(["c", "t"]), strict) == [4, 6]
+
+
+def test_a_text_is_read_letter_by_letter_only_where_every_symbol_is_one():
+    assert Vocab("cat").encode("at") == [5, 6] and Vocab("").encode("at") == [3, 3]
+    words = Vocab(["the", "a", "cat"])
+    with pytest.raises(TypeError, match="'the cat' is a text"):
+        words.encode("the cat")
+    with pytest.raises(TypeError, match="split it into tokens"):
+        numericalise([Example("a", (("K",),))], words, Vocab("K"))
+    assert words.encode(["the", "cat"]) == [4, 6]
+
+
 def test_ids_are_whole_numbers():
     vocab = Vocab("cat")
     for wrong in ([4.5], torch.tensor([4.0]), "4"):
@@ -107,6 +133,24 @@ def test_ids_are_whole_numbers():
 
 
 # Batches
+
+@pytest.mark.parametrize("kind", [
+    list, tuple, iter, np.array, torch.tensor,
+    lambda rows: (iter(row) for row in rows), lambda rows: map(np.array, rows),
+])  # fmt: skip
+def test_rows_of_every_kind_are_padded(kind):
+    assert pad(kind([[4, 5], [6, 7]])).tolist() == [[4, 5], [6, 7]]
+    with pytest.raises(ValueError, match="at least one row"):
+        pad(kind([]))
+
+
+def test_pairs_may_come_from_a_generator():
+    pairs = [([4, 5], [6]), ([7], [8, 9])]
+    again = collate(pair for pair in pairs)
+    assert torch.equal(again.src, collate(pairs).src) and torch.equal(again.tgt, collate(pairs).tgt)
+    with pytest.raises(ValueError, match="at least one pair"):
+        collate(iter([]))
+
 
 def test_collate():
     batch = collate([([4, 5, 6], [7]), ([], [8, 9, 4, 5])])
@@ -145,6 +189,10 @@ SRC, TGT, PADDING = ones(3, 5), ones(3, 7), torch.zeros(3, 5, dtype=torch.bool)
     (lambda: Batch(SRC, TGT > 0, PADDING), "not torch.bool"),
     (lambda: Batch(SRC, TGT * torch.tensor([[1], [1], [0]]), PADDING), "only padding"),
     (lambda: Batch(SRC, TGT[:, :1], PADDING), "only padding"),
+    (lambda: Batch(SRC, TGT + torch.tensor([[0], [1], [0]]), PADDING), "does not begin with BOS"),
+    (lambda: Batch(SRC, torch.tensor([[0, 1, 4]] * 3), PADDING), "does not begin with BOS"),
+    (lambda: Batch(SRC, torch.tensor([[1, 4, 2], [1, 0, 2], [1, 2, 0]]), PADDING), "in a target a symbol follows"),
+    (lambda: collate([([4], [4, 0, 5])]), "in a target a symbol follows"),
     (lambda: Batch(SRC, torch.tensor([[1, 4], [1, 0], [1, 4]]), PADDING), "only padding"),
 ])  # fmt: skip
 def test_bad_batches_are_refused(make, message):
@@ -160,6 +208,15 @@ def test_padding_on_the_left_and_holes_are_refused(mask):
     for door in (check_source, Reader(V), Classifier(V, LABELS), lambda *ids: Batch(ids[0], ones(2, 3), ids[1])):
         with pytest.raises(ValueError, match="in row 1 a symbol follows padding"):
             door(src, padding)
+
+
+def test_a_mask_turned_around_is_refused_whatever_the_lengths():
+    for lengths in ([3, 3], [3, 2], [1, 3], [1, 1]):
+        src, padding = rows(*lengths)
+        for door in (check_source, Reader(V), lambda *ids: Batch(ids[0], ones(2, 3), ids[1])):
+            door(src, padding)
+            with pytest.raises(ValueError, match="Mask turned around"):
+                door(src, ~padding)
 
 
 def test_every_mask_that_ends_in_padding_is_accepted():
@@ -363,6 +420,12 @@ def test_bad_models_and_ids_are_refused():
     src, padding = rows(3, 5)
     with pytest.raises(ValueError, match="'elman' or 'gru', not 'lstm'"):
         Reader(V, cell="lstm")
+    for size in (0, -1):
+        for name in ("vocab_size", "labels", "width", "hidden_size"):
+            with pytest.raises(ValueError, match=f"{name} must be at least 1, not {size}"):
+                Classifier(**{"vocab_size": V, "labels": LABELS} | {name: size})
+    with pytest.raises(TypeError, match="'Vocab' object"):
+        Reader(Vocab("cat"))
     with pytest.raises(ValueError, match="vocabulary has 17"):
         Classifier(V, LABELS)(src + 20, padding)
     with pytest.raises(ValueError, match="float32"):
@@ -397,6 +460,12 @@ def test_fit_learns_and_follows_its_seed():
     batch = next(training_batches(pairs, 128, 0))
     torch.manual_seed(1)
     assert losses[0] == pytest.approx(loss_of(Classifier(V, LABELS, WIDTH, 16), batch).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("steps", [None, 2.5, "3"])
+def test_steps_are_a_whole_number(steps):
+    with pytest.raises(TypeError):
+        fit(Classifier(V, LABELS), loss_of, length_pairs(), steps)
 
 
 @pytest.mark.parametrize(("slope", "length"), [(100, 1.0), (0.25, 0.25)])

@@ -122,6 +122,13 @@ def test_the_pages_loop_is_adam_on_the_cross_entropy():
     assert first == pytest.approx([3 * losses[0]])
 
 
+@pytest.mark.parametrize("steps", [None, 2.5, "3"])
+def test_steps_are_a_whole_number(steps):
+    batch = collate([([4], [5])])
+    with pytest.raises(TypeError):
+        learn(nn.Linear(1, 1), iter([batch]), steps, loss=lambda model, _: model.weight.sum())
+
+
 def test_the_loops_default_rate(monkeypatch):
     rates = []
     real = torch.optim.Adam

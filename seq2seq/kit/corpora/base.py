@@ -18,11 +18,23 @@ class DamagedCorpus(ValueError):
     """The package is installed, but its file is not the one this book reads."""
 
 
-class Example(NamedTuple):
-    """One source with all its acceptable targets, each a tuple of tokens. `target` is the first of them."""
-
+class _Example(NamedTuple):
     source: Tokens
     targets: tuple[Tokens, ...]
+
+
+class Example(_Example):
+    """One source with all its acceptable targets, each a tuple of tokens. `target` is the first of them.
+
+    Raises TypeError for one target in place of the list of targets.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, source: Tokens, targets: tuple[Tokens, ...]):
+        if isinstance(targets, str) or any(isinstance(target, str) for target in targets):
+            raise TypeError(f"an example needs a list of targets, each of them tokens, not {targets!r:.40}")
+        return super().__new__(cls, source, targets)
 
     @property
     def target(self) -> Tokens:
