@@ -93,7 +93,7 @@ notebooks: $(READY) ## run every notebook through nbval at the smoke budget, eac
 
 site: browser book ## test the built site in Chromium
 	@echo "== the built site"
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/site
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/site
 
 looks: browser frontend ## take the pictures of the site's components anew (tests/site/looks), after a change of their looks
 	LOOKS=renew $(BIN)/python -m pytest tests/site/test_looks.py -k components

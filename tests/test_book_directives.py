@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from sphinx.testing.util import SphinxTestApp
+from books import built, write
 
 PAGE = """\
 ---
@@ -109,21 +109,15 @@ parts:
 @pytest.fixture
 def book(tmp_path: Path) -> Path:
     files = {"conf.py": CONF, "_toc.yml": TOC, "index.md": "# Home\n", "one.md": PAGE, "two.md": FAR}
-    for name, text in files.items():
-        (tmp_path / name).write_text(text, "utf-8")
+    write(tmp_path, files)
     return tmp_path
 
 
 def build(book: Path) -> tuple[str, str, str]:
     """Builds the book; returns its two pages and what Sphinx warns of."""
-    app = SphinxTestApp("html", srcdir=book, builddir=book / "_build")
-    try:
-        app.build()
-        warnings = app.warning.getvalue()
-    finally:
-        app.cleanup()
+    warnings = built(book)
     one, two = ((book / f"_build/html/{name}.html").read_text("utf-8") for name in ("one", "two"))
-    return one, two, "\n".join(line for line in warnings.splitlines() if "WARNING" in line or "ERROR" in line)
+    return one, two, warnings
 
 
 def words(html: str) -> str:

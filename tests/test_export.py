@@ -12,97 +12,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from export import Book, ExportError, generate, main
+from books import FRONT, SITE, Tree, code
+from export import Book
 from format_cells import formatted
 from myst_pages import blocks
 from twice import rehearsal
 
 ROOT = Path(__file__).resolve().parents[1]
 
-FRONT = """---
-jupytext: {text_representation: {extension: .md, format_name: myst}}
-kernelspec: {display_name: Python 3, language: python, name: python3}
----
-"""
-SITE = "https://press.example/book"
 RAW_MYST = re.compile(r"^\s*:::|```+\{|\{[a-z:]+\}`|^\([\w-]+\)=$|^%(?! *pip)|\[\^|\$\$ *\(", re.MULTILINE)
-
-
-class Tree:
-    """A book under a temporary root: two empty chapters, `first` and `second`, until a test writes them."""
-
-    def __init__(self, root: Path):
-        self.root = root
-        for folder in ("book", "chapters", "seq2seq/kit"):
-            (root / folder).mkdir(parents=True)
-        self.write("seq2seq/__init__.py", "")
-        self.write("pyproject.toml", '[project]\nversion = "0.2.0"\n')
-        self.write("requirements-nodeps.txt", "# data only\nd2l==1.0.3\ng2p-en==2.1.0\n")
-        self.settings("main")
-        self.write(
-            "_toc.yml",
-            "format: jb-book\nroot: book/index\nparts:\n- caption: Chapters\n  chapters:\n"
-            "  - file: chapters/second\n  - file: chapters/first\n"
-            "- caption: Reference\n  chapters:\n  - file: book/glossary\n",
-        )
-        self.write("book/index.md", "# Home\n")
-        self.write("book/glossary.md", "# Glossary\n\n:::{glossary}\nbeginning symbol\nBOS\n  The first one.\n:::\n")
-        self.write("book/picture.svg", "<svg/>")
-        self.write("book/references.bib", BIBLIOGRAPHY)
-        self.chapter("second", "# Second\n")
-        self.chapter("first", "# First\n")
-
-    def settings(self, branch: str) -> None:
-        self.write(
-            "_config.yml",
-            f"title: A book\nrepository: {{url: https://github.com/me/book, branch: {branch}}}\n"
-            f"html: {{baseurl: {SITE}/}}\n",
-        )
-
-    def write(self, path: str, text: str) -> None:
-        (self.root / path).write_text(text, "utf-8")
-
-    def chapter(self, name: str, text: str, front: str = FRONT) -> None:
-        self.write(f"chapters/{name}.md", front + text)
-
-    def generate(self) -> dict[str, str]:
-        return generate(Book(self.root))
-
-    def notebook(self, name: str = "first") -> nbformat.NotebookNode:
-        return nbformat.reads(self.generate()[f"chapters/{name}.ipynb"], as_version=4)
-
-    def markdown(self, text: str, title: str = "# First\n\n") -> str:
-        """The Markdown that a chapter of this text becomes, below its title and note."""
-        self.chapter("first", title + text)
-        cells = [cell.source for cell in self.notebook().cells if cell.cell_type == "markdown"]
-        return "\n\n".join(cells[1:])
-
-    def module(self, *cells: str, name: str = "first") -> str:
-        self.chapter(name, "# A title\n\n" + "\n".join(code(cell) for cell in cells))
-        return self.generate()[f"seq2seq/{name}.py"]
-
-    def errors(self, text: str = "", name: str = "first") -> list[str]:
-        """The errors of a chapter whose text starts at line 6, after four lines of front matter and a title."""
-        if text:
-            self.chapter(name, f"# A title\n{text}")
-        with pytest.raises(ExportError) as caught:
-            self.generate()
-        return str(caught.value).split("\n")
-
-    def run(self, *arguments: str) -> int:
-        return main(["--root", str(self.root), *arguments])
-
-
-BIBLIOGRAPHY = """
-@inproceedings{bahdanau2015, author = {Bahdanau, Dzmitry and Cho, Kyunghyun and Bengio, Yoshua},
-  title = {Neural Machine Translation}, booktitle = {ICLR}, year = 2015, eprint = {1409.0473}}
-@article{gers2000, author = {Gers, Felix and M{\\"u}ller, J{\\"u}rgen}, title = {Forgetting}, journal = {NC},
-  year = 2000, doi = {10.1162/089976600300015015}}
-"""
-
-
-def code(source: str, options: str = "") -> str:
-    return f"```{{code-cell}} ipython3\n{options}{source}\n```\n"
 
 
 @pytest.fixture

@@ -66,3 +66,18 @@ def test_apostrophes_and_languages_are_set_in_text_only():
     assert made == ("<article><p>GRU’s g2p-en’s 'it' <span lang=\"zh-Hans\">小 牛</span>.</p><pre>x's 小</pre>"
                     + table.replace("<td>", '<td lang="fr">') + "</article>")
     assert light.set_type(made) == made
+
+
+def test_code_keeps_only_the_spans_that_have_a_colour():
+    css = ""
+    for theme, own in ("light", "#080808"), ("dark", "#f8f8f2"):
+        css += f"""html[data-theme="{theme}"] .highlight {{ background: #fefefe; color: {own} }}
+            html[data-theme="{theme}"] .highlight .n {{ color: {own} }} /* Name */
+            html[data-theme="{theme}"] .highlight .gs {{ font-weight: bold; color: {own} }}
+            html[data-theme="{theme}"] .highlight .k {{ color: {"#080808" if theme == "light" else "red"} }}"""
+    assert light.plain_classes(css) == {"n"}
+    page = ('<span class="n">a</span><div class="highlight"><pre><span></span><span class="k">if</span> '
+            '<span class="n">x&lt;y</span></pre></div>')
+    made = light.fewer_spans(page, {"n"})
+    assert made == page.replace('<span class="n">x&lt;y</span>', "x&lt;y") and light.fewer_spans(made, {"n"}) == made
+    assert light.fewer_spans(page, set()) == page

@@ -63,6 +63,9 @@ PIECES = re.compile(
     r'<span lang="zh-Hans">[^<]*</span>|'
     r"<(?P<alone>script|style|pre|code|svg|mjx-container|textarea)\b.*?</(?P=alone)>|"
     r"(?P<table><table[^>]*(?:class=\"[^\"]*dataframe|id=\"T_).*?</table>)|<[^>]*>|(?P<text>[^<]+)", re.DOTALL)
+# Code's colours: `html[data-theme="light"] .highlight .n { color: #080808 }`, and a block's own without a class.
+CODE_COLOUR = re.compile(r'\[data-theme="(\w+)"\] \.highlight(?: \.(\w+))? \{([^}]*)\}')
+CODE = re.compile(r'(?<=<div class="highlight">)<pre>.*?</pre>', re.DOTALL)
 THEME = re.compile(r"(?<!not\()\[data-theme=\"?(light|dark)\"?\]")
 ICON_FONTS = ("fa-solid-900", "fa-regular-400", "fa-brands-400")
 
@@ -246,6 +249,21 @@ def lighten(text: str) -> str:
     return EAGER_SCRIPT.sub("<script defer ", WRONG_NAME.sub(r"\1\2", text))
 
 
+def plain_classes(css: str) -> set[str]:
+    """Kinds of code tokens that have the colour of the code around them, in every theme."""
+    looks: dict[str, dict[str, str]] = {}
+    for theme, kind, body in CODE_COLOUR.findall(css):
+        colour = re.search(r"(?<!-)\bcolor: (\S+)", body)
+        looks.setdefault(kind, {})[theme] = colour[1] if colour and (not kind or body.strip() == colour[0]) else body
+    return {kind for kind, look in looks.items() if kind and look == looks[""]}
+
+
+def fewer_spans(text: str, plain: set[str]) -> str:
+    """A page's code without the highlighter's spans around what has no colour of its own: half of a page's elements."""
+    span = re.compile(rf'<span class="(?:{"|".join(sorted(plain))})">([^<]*)</span>')
+    return CODE.sub(lambda code: span.sub(r"\1", code[0]), text) if plain else text
+
+
 def in_language(table: str) -> str:
     """An output's table with `lang` on each column whose heading names a language of the book."""
     if not any(f">{name}" in re.sub(r">\s+", ">", table) for name in LANGUAGES):
@@ -295,10 +313,12 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     shrink_icons(site)
     bundle_styles(after, site)
     # A few constants that the page's own inline scripts need: in the page, they cost no request.
+    plain = plain_classes((site / "_static/pygments.css").read_text("utf-8"))
     options = f"<script>{(site / '_static/documentation_options.js').read_text('utf-8')}</script>"
     for path, text in after.items():
         up = "../" * (len(path.relative_to(site).parts) - 1)
-        light = early_font(OPTIONS_SCRIPT.sub(lambda _: options, set_type(lighten(text))), up)
+        light = fewer_spans(set_type(lighten(text)), plain)
+        light = early_font(OPTIONS_SCRIPT.sub(lambda _: options, light), up)
         if light != before[path]:
             path.write_text(light, "utf-8")
     write_index(site)

@@ -18,6 +18,7 @@ from PIL import Image, ImageChops, ImageFilter
 from playwright.sync_api import Browser, Page
 from site_server import serving
 
+pytestmark = pytest.mark.xdist_group("looks")   # one process builds the small book
 KEPT = Path(__file__).with_name("looks")
 NEW = ROOT / "_build/looks"
 RENEW = os.environ.get("LOOKS") == "renew"
