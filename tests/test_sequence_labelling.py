@@ -392,3 +392,19 @@ def test_the_study_leaves_out_long_sentences_and_rare_words(monkeypatch):
         sequence_labelling.part_of_speech(0)
     assert seen[0] == (2, 41, (5, 64), 5)      # 40 words and EOS; n0 and V, and the special symbols
     assert seen[1][0] == 64 and seen[1][2] == (8004, 64)
+
+
+def test_a_seed_decides_the_studys_model_and_its_order(monkeypatch):
+    runs = []
+
+    def looked_at(model, batches, steps, **options):
+        runs.append((torch.cat([weights.flatten() for weights in model.parameters()]), next(batches).src.tolist()))
+        return History([1.0])
+
+    examples = brown(200)
+    monkeypatch.setattr(sequence_labelling.corpora, "brown", lambda: Splits(examples, [], examples[:9]))
+    monkeypatch.setattr(sequence_labelling, "train", looked_at)
+    for seed in (0, 0, 1):
+        sequence_labelling.part_of_speech(seed)
+    (first, order), (same, again), (other, another) = runs
+    assert torch.equal(first, same) and not torch.equal(first, other) and order == again != another
