@@ -404,7 +404,7 @@ def test_a_seed_decides_the_studys_model_and_its_order(monkeypatch):
     examples = brown(200)
     monkeypatch.setattr(sequence_labelling.corpora, "brown", lambda: Splits(examples, [], examples[:9]))
     monkeypatch.setattr(sequence_labelling, "train", looked_at)
-    for seed in (0, 0, 1):
-        sequence_labelling.part_of_speech(seed)
+    for number in (0, 0, 1):
+        sequence_labelling.part_of_speech(number)
     (first, order), (same, again), (other, another) = runs
     assert torch.equal(first, same) and not torch.equal(first, other) and order == again != another

@@ -3,6 +3,7 @@
 import random
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -349,3 +350,16 @@ def test_stopping_earlier_than_the_file_trains_nothing(tmp_path):
     model = model_of()
     train(model, some_batches(9), **OPTIONS, until=6, checkpoint=tmp_path / "run.pt")
     assert len(train(model, some_batches(9), **OPTIONS, until=4, checkpoint=tmp_path / "run.pt").losses) == 6
+
+
+def test_a_resumed_training_counts_on(tmp_path, monkeypatch):
+    """Its seconds are those of all its runs; its bar is as long as what is left, and tells the loss."""
+    clock, bars, path = count(), [], tmp_path / "run.pt"
+    progress = training.Progress
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(training, "Progress", lambda *given, **more: bars.append(progress(*given, **more)) or bars[-1])
+    first, second, third = (
+        train(model_of(), some_batches(9), **OPTIONS, until=until, checkpoint=path) for until in (6, None, None))
+    assert (first.seconds, second.seconds, third.seconds) == (6, 9, 9)
+    assert [(bar.label, bar.total) for bar in bars] == [("training", 6), ("training", 3), ("training", 0)]
+    assert bars[1].text == f"loss {second.losses[-1]:.2f}"
