@@ -15,7 +15,7 @@ from torch import Tensor
 from seq2seq.encoder_decoder import EncoderDecoder
 from seq2seq.kit import corpora, device, device_of, seed_everything, train
 from seq2seq.kit.corpora import Example
-from seq2seq.kit.records import Study
+from seq2seq.kit.records import Study, digits, words_of
 from seq2seq.kit.search import evaluating
 from seq2seq.rnn import (
     CELLS,
@@ -52,7 +52,6 @@ __all__ = [
     "VARIANTS",
     "bleu",
     "difference",
-    "digits",
     "labelled",
     "pronunciation_study",
     "published_model",
@@ -67,11 +66,6 @@ __all__ = [
     "without_stress",
     "words_on_record",
 ]
-
-
-def digits(numbers: Sequence[int]) -> str:
-    """Small numbers as a string, one character each, so that a record stays small."""
-    return "".join(np.base_repr(min(n, 35), 36) for n in numbers)
 
 
 def thirds(
@@ -179,8 +173,8 @@ VARIANTS = Study(
     settings=(
         {},
         {"context": "initial"},
-        {"context": "initial", "hidden_size": 314},
-        {"context": "initial", "hidden_size": 346},
+        {"context": "initial", "hidden_size": 314},  # as many parameters
+        {"context": "initial", "hidden_size": 346},  # a decoder as large
         ONE_WAY,
         ONE_WAY | {"context": "initial"},
         {"summary": "mean"},
@@ -202,16 +196,6 @@ LEARNING_RATES = Study(
 )
 
 
-def words_on_record(study: Study, setting: dict) -> np.ndarray:
-    """(words, 2): edits and reference length of each test word, summed over seeds."""
-    results = study.results(setting)
-    columns = [
-        [[int(digit, 36) for digit in result[name]] for result in results]
-        for name in ("edits", "lengths")
-    ]
-    return np.array(columns).sum(axis=1).T
-
-
 def difference(
     first: np.ndarray, second: np.ndarray, draws: int = 500
 ) -> tuple[float, float, float]:
@@ -223,6 +207,11 @@ def difference(
     edits, lengths = np.moveaxis(np.array(sums), -1, 0)  # (1 + draws, 2) each
     gaps = np.subtract(*(edits / lengths).T)  # (1 + draws,)
     return float(gaps[0]), *map(float, np.quantile(gaps[1:], [0.025, 0.975]))
+
+
+def words_on_record(study: Study, setting: dict) -> np.ndarray:
+    """(words, 2): edits and reference length of each test word, summed over seeds."""
+    return words_of(study.results(setting))
 
 
 def published_model() -> tuple[EncoderDecoder, Vocab, Vocab]:

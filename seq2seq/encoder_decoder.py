@@ -120,9 +120,7 @@ def greedy_search(
 ) -> Hypotheses:
     """Write the most probable token at each step, up to EOS or until max_len.
 
-    src (B, S) ids, src_padding (B, S) True at padding -> Hypotheses with L ≤ max_len.
-    PAD and BOS are never written. Dropout is off meanwhile. Raises ValueError if
-    max_len is below 1, or if no token has a probability (NaN).
+    src, src_padding (B, S) -> Hypotheses with L ≤ max_len; never PAD or BOS.
     """
     if max_len < 1:
         raise ValueError(f"there is no room to write anything: max_len={max_len}")
@@ -169,9 +167,7 @@ class Embedding(nn.Embedding):
 class BagEncoder(Encoder):
     """c = the mean of h_t = tanh(W (e(x_t) + p_t) + b): each letter by itself.
 
-    positions: how many positions have a vector p_t of their own, which limits S;
-    with 0 there is no p_t, and c does not depend on the letters' order.
-    hidden_size is D, the width of the memory.
+    positions: how many have a vector p_t, which limits S; with 0 there is no p_t.
     """
 
     def __init__(
@@ -191,10 +187,7 @@ class BagEncoder(Encoder):
         self.hidden = nn.Linear(width, hidden_size)
 
     def forward(self, src: Tensor, src_padding: Tensor) -> Memory:
-        """src, src_padding (B, S) -> Memory: states (B, S, D), summary (B, D).
-
-        The summary of a row of padding is zeros.
-        """
+        """src, src_padding (B, S) -> Memory: states (B, S, D), summary (B, D)."""
         check_source(src, src_padding)
         inputs = self.embedding(src)  # (B, S, width)
         if self.position is not None:
@@ -206,13 +199,6 @@ class BagEncoder(Encoder):
         states = torch.tanh(self.hidden(inputs))  # (B, S, D)
         states = states.masked_fill(src_padding[..., None], 0.0)
         return Memory(states, src_padding, masked_mean(states, src_padding))
-
-
-class WindowState(NamedTuple):
-    """What the decoder carries from step to step."""
-
-    recent: Tensor  # (B, k) the last k tokens written; PAD where there were none yet
-    summary: Tensor  # (B, D) c, the same at every step
 
 
 def summary_of(memory: Memory, width: int) -> Tensor:
@@ -229,11 +215,15 @@ def summary_of(memory: Memory, width: int) -> Tensor:
     return c
 
 
-class WindowDecoder(Decoder):
-    """Scores the next token from the last `window` tokens and c (B, memory_size).
+class WindowState(NamedTuple):
+    """What the decoder carries from step to step."""
 
-    Bengio et al. (2003), plus c.
-    """
+    recent: Tensor  # (B, k) the last k tokens written; PAD where there were none yet
+    summary: Tensor  # (B, D) c, the same at every step
+
+
+class WindowDecoder(Decoder):
+    """Scores the next token from the last `window` tokens and c (B, memory_size)."""
 
     def __init__(
         self,
@@ -252,10 +242,7 @@ class WindowDecoder(Decoder):
         self.output = nn.Linear(hidden_size, vocab_size)
 
     def init_state(self, memory: Memory) -> WindowState:
-        """Nothing written yet.
-
-        Raises ValueError if the memory's summary is missing or not of memory_size.
-        """
+        """Nothing written yet; c, if it is there and of memory_size."""
         c = summary_of(memory, self.memory_size)
         nothing = c.new_full((len(c), self.window), Vocab.pad, dtype=torch.long)
         return WindowState(nothing, c)

@@ -22,7 +22,6 @@ from seq2seq.encoder_decoder import (
     Memory,
     Step,
     check_target,
-    greedy_search,
     summary_of,
 )
 from seq2seq.kit import device_of
@@ -38,6 +37,7 @@ from seq2seq.sequences import (
     masked_mean,
     numericalise,
 )
+from seq2seq.teacher_forcing import transduce as transduce
 
 __all__ = [
     "CELLS",
@@ -46,6 +46,7 @@ __all__ = [
     "RNNEncoder",
     "RNNState",
     "after_gold",
+    "check_last",
     "context_model",
     "edits_by_length",
     "error_by_length",
@@ -55,7 +56,6 @@ __all__ = [
     "one_of",
     "read",
     "summarise",
-    "transduce",
     "vocabularies",
 ]
 
@@ -102,9 +102,8 @@ def read(reader: nn.Module, x: Tensor, padding: Tensor) -> tuple[Tensor, ...]:
 class RNNEncoder(Encoder):
     """h_t = f(x_t, h_{t-1}) and c = q(h_1 … h_S) (Cho et al., 2014, arXiv 1406.1078).
 
-    width is the embedding's; hidden_size is D, the size of a state, shared half and
-    half by the two directions of a bidirectional encoder. cell: f, one of "rnn", "gru",
-    "lstm". summary: q, "last" (where each direction ends), or pooling, "mean" or "max".
+    hidden_size is D, shared half and half by two directions. cell: f, "rnn", "gru" or
+    "lstm". summary: q, "last" (where each direction ends), "mean" or "max".
     """
 
     def __init__(
@@ -159,6 +158,17 @@ class RNNEncoder(Encoder):
         return Memory(states, src_padding, c, last if self.summary == "last" else None)
 
 
+def check_last(memory: Memory, kinds: int, layers: int, hidden_size: int) -> None:
+    """Raises ValueError unless memory.last fits: kinds tensors (B, layers, D)."""
+    found = [tuple(kind.shape[1:]) for kind in memory.last]
+    if found != [(layers, hidden_size)] * kinds:
+        raise ValueError(
+            f"a decoder of {layers} layers of {hidden_size} cannot start from last "
+            f"states of {found} (layers, D), h and for an LSTM the cell; give both "
+            "halves the same cell, layers and hidden_size, or set memory.last=None"
+        )
+
+
 class RNNState(NamedTuple):
     """What the decoder carries from step to step; every tensor is batch first."""
 
@@ -170,9 +180,8 @@ class RNNState(NamedTuple):
 class RNNDecoder(Decoder):
     """s_t = g(y_{t-1}, c, s_{t-1}); each layer starts where the encoder's layer ended.
 
-    context: "every step" concatenates c to every input (Cho et al., 2014); with
-    "initial" the decoder gets a first state and nothing more (Sutskever et al., 2014,
-    arXiv 1409.3215). hidden_size is D, the encoder's.
+    context: "every step" (Cho et al., 2014), or "initial", as the first state and
+    nothing more (Sutskever et al., 2014, arXiv 1409.3215).
     """
 
     def __init__(
@@ -198,22 +207,12 @@ class RNNDecoder(Decoder):
         self.output = nn.Linear(hidden_size, vocab_size)
 
     def init_state(self, memory: Memory) -> RNNState:
-        """s_0 = memory.last, layer by layer; without it, s_0 = c in every layer.
-
-        Raises ValueError if the summary or the last states do not fit this decoder.
-        """
+        """s_0 = memory.last, layer by layer; without it, s_0 = c in every layer."""
         c = summary_of(memory, self.hidden_size)
         if memory.last is None:
             hidden = c[:, None].expand(-1, self.layers, -1)  # (B, layers, D)
             return RNNState(hidden, torch.zeros_like(hidden) if self.lstm else None, c)
-        found = [tuple(kind.shape[1:]) for kind in memory.last]
-        if found != [(self.layers, self.hidden_size)] * (1 + self.lstm):
-            raise ValueError(
-                f"a decoder of {self.layers} layers of {self.hidden_size} cannot start "
-                f"from last states of {found} (layers, D), h and for an LSTM the cell; "
-                "give both halves the same cell, layers and hidden_size, or set "
-                "memory.last=None"
-            )
+        check_last(memory, 1 + self.lstm, self.layers, self.hidden_size)
         return RNNState(memory.last[0], memory.last[1] if self.lstm else None, c)
 
     def run(self, tokens: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
@@ -283,36 +282,6 @@ def vocabularies(
         Vocab(sorted(s for s in counts if counts[s] >= min_count))
         for counts in (sources, targets)
     )
-
-
-def transduce(
-    model: EncoderDecoder,
-    sources: Sequence[Sequence[str]],
-    src_vocab: Vocab,
-    tgt_vocab: Vocab,
-    max_len: int = 50,
-    batch_size: int = 512,
-) -> list[list[str]]:
-    """Sources -> what the model writes for each by greedy search, in their order."""
-    one = isinstance(sources, tuple) and any(isinstance(s, str) for s in sources)
-    if one or isinstance(sources, str) or batch_size < 1:
-        raise ValueError(
-            "sources must be a list of sources, each a word or its symbols, and "
-            f"batch_size at least 1; not {sources!r:.40} and {batch_size}"
-        )
-    device, sources = device_of(model), list(sources)
-    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))  # little padding
-    written = [None] * len(sources)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        [batch] = batches(
-            [(src_vocab.encode(sources[i]), []) for i in rows], batch_size
-        )
-        batch = batch.to(device)
-        found = greedy_search(model, batch.src, batch.src_padding, max_len)
-        for i, ids in zip(rows, found.tokens.tolist(), strict=True):
-            written[i] = tgt_vocab.decode(ids)
-    return written
 
 
 GROUPS = {"1–5": 5, "6–8": 8, "9–11": 11, "12+": math.inf}  # the longest source of each

@@ -34,6 +34,7 @@ __all__ = [
     "Tagger",
     "align",
     "check_references",
+    "check_scored",
     "costs",
     "edit_distance",
     "error_rates",
@@ -250,32 +251,30 @@ def check_references(said: Sequence[str], listed: Sequence[Sequence[str]]) -> No
         )
 
 
-def nearest(
-    hypothesis: Sequence[str], references: Sequence[Sequence[str]]
-) -> tuple[int, int]:
-    """Edits to the reference that needs fewest, and that reference's length."""
-    check_references(hypothesis, references)
-    found = [
-        (Levenshtein.distance(hypothesis, reference), len(reference))
-        for reference in references
-    ]
-    return min(found)
-
-
-def error_rates(
+def check_scored(
     hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
-) -> tuple[float, float]:
-    """Phoneme and word error rate (PER, WER), each item against its nearest reference.
-
-    PER is the number of edits over the number of reference symbols, WER the share of
-    items with any edit. Raises ValueError when the two lists differ in length or are
-    empty, or an item has no list of references.
-    """
+) -> None:
+    """Raises ValueError unless each hypothesis has a list of references."""
     if len(hypotheses) != len(references) or len(hypotheses) == 0:
         raise ValueError(
             f"{len(hypotheses)} hypotheses cannot be scored "
             f"against {len(references)} lists of references"
         )
+
+
+def nearest(
+    hypothesis: Sequence[str], references: Sequence[Sequence[str]]
+) -> tuple[int, int]:
+    """Edits to the reference that needs fewest, and that reference's length."""
+    check_references(hypothesis, references)
+    return min((Levenshtein.distance(hypothesis, r), len(r)) for r in references)
+
+
+def error_rates(
+    hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
+) -> tuple[float, float]:
+    """PER and WER, each item against its nearest reference; see `check_references`."""
+    check_scored(hypotheses, references)
     scored = [nearest(h, r) for h, r in zip(hypotheses, references, strict=True)]
     edits, length = map(sum, zip(*scored, strict=True))
     return edits / length, sum(edit > 0 for edit, _ in scored) / len(scored)

@@ -23,6 +23,7 @@ __all__ = [
     "Reader",
     "Vocab",
     "batches",
+    "check_batch",
     "check_ids",
     "check_sizes",
     "check_source",
@@ -38,11 +39,7 @@ __all__ = [
 
 
 class Vocab:
-    """Symbols and their numbers: PAD 0, BOS 1, EOS 2, UNK 3, then `symbols`.
-
-    Raises ValueError if a symbol is given twice or is one of the four special ones,
-    TypeError if one is no string.
-    """
+    """Symbols, each a string once, and their numbers: PAD 0, BOS 1, EOS 2, UNK 3, …"""
 
     pad, bos, eos, unk = range(4)
     special = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -61,12 +58,7 @@ class Vocab:
         return len(self.symbols)
 
     def encode(self, tokens: Iterable[str], strict: bool = False) -> list[int]:
-        """Tokens -> ids, no BOS or EOS added. Unknown: UNK; if strict, KeyError.
-
-        The special symbols are unknown too: text that says "<eos>" ends nothing.
-        Raises TypeError for tokens that are no strings, such as ids, and for a text in
-        place of tokens, unless every symbol is one character.
-        """
+        """Tokens -> ids, UNK for what is unknown, "<eos>" too; if strict, KeyError."""
         if isinstance(tokens, str) and any(len(symbol) > 1 for symbol in self.ids):
             raise TypeError(f"{tokens!r:.40} is a text; split it into tokens first")
         tokens = list(tokens)
@@ -151,6 +143,25 @@ def check_source(src: Tensor, src_padding: Tensor) -> None:
         raise ValueError("src_padding is True everywhere. Mask turned around?")
 
 
+def check_batch(src: Tensor, tgt: Tensor, src_padding: Tensor) -> None:
+    """Raises ValueError unless these go together: see `Batch`."""
+    check_source(src, src_padding)
+    if tgt.dim() != 2 or len(tgt) != len(src):
+        raise ValueError(
+            f"{len(src)} sources cannot go with targets of shape {tuple(tgt.shape)}"
+        )
+    check_ids(src)
+    check_ids(tgt)
+    if tgt.device.type == "cpu":
+        padding = tgt[:, 1:] == Vocab.pad  # (B, T-1)
+        if padding.all(dim=1).any():
+            raise ValueError("a target is only padding; an empty one is BOS, EOS")
+        if (tgt[:, 0] != Vocab.bos).any():
+            raise ValueError("a target does not begin with BOS")
+        if (padding[:, :-1] & ~padding[:, 1:]).any():
+            raise ValueError("in a target a symbol follows padding")
+
+
 @dataclass
 class Batch:
     """Sources and targets as rectangles of ids, and where sources are only padding."""
@@ -160,22 +171,7 @@ class Batch:
     src_padding: Tensor  # (B, S) True at padding
 
     def __post_init__(self) -> None:
-        check_source(self.src, self.src_padding)
-        if self.tgt.dim() != 2 or len(self.tgt) != len(self.src):
-            raise ValueError(
-                f"{len(self.src)} sources cannot go with targets of shape "
-                f"{tuple(self.tgt.shape)}"
-            )
-        for ids in (self.src, self.tgt):
-            check_ids(ids)
-        if self.tgt.device.type == "cpu":
-            padding = self.tgt[:, 1:] == Vocab.pad  # (B, T-1)
-            if padding.all(dim=1).any():
-                raise ValueError("a target is only padding; an empty one is BOS, EOS")
-            if (self.tgt[:, 0] != Vocab.bos).any():
-                raise ValueError("a target does not begin with BOS")
-            if (padding[:, :-1] & ~padding[:, 1:]).any():
-                raise ValueError("in a target a symbol follows padding")
+        check_batch(self.src, self.tgt, self.src_padding)
         self.src, self.tgt = self.src.long(), self.tgt.long()
 
     def __len__(self) -> int:
@@ -232,11 +228,7 @@ def training_batches(
     seed: int = 0,
     pool: int = 50,
 ) -> Iterator[Batch]:
-    """Batches without end, reshuffled every epoch, each of pairs alike in length.
-
-    The shuffled pairs are taken in pools of `pool` batches and sorted by length only
-    there, so that batches still differ from epoch to epoch.
-    """
+    """Batches without end, reshuffled every epoch, each of pairs alike in length."""
     if not pairs or batch_size < 1 or pool < 1:
         raise ValueError(
             "training needs pairs, a batch_size of 1 or more and such a pool"
@@ -296,21 +288,14 @@ class ElmanRNN(nn.Module):
 
 
 def last_state(states: Tensor, padding: Tensor) -> Tensor:
-    """states (B, S, D), padding (B, S) -> (B, D), the state at each row's last symbol.
-
-    Zeros for a row that is all padding.
-    """
+    """states (B, S, D), padding (B, S) -> (B, D), each row's last; zeros if none."""
     last = (row_lengths(padding) - 1).clamp(min=0)  # (B)
     picked = states[torch.arange(len(states), device=states.device), last]  # (B, D)
     return picked.masked_fill(padding.all(dim=1, keepdim=True), 0.0)
 
 
 class Reader(nn.Module):
-    """A state for each symbol of a source: a recurrent network, left to right.
-
-    width is the embedding's; hidden_size is D, a state's.
-    cell: "elman", the loop above, or "gru", torch.nn's.
-    """
+    """A state for each symbol, left to right; cell: "elman" (above) or "gru"."""
 
     def __init__(
         self,

@@ -31,8 +31,8 @@ from seq2seq.bottleneck import (
 )
 from seq2seq.kit import corpora
 from seq2seq.kit.corpora import Example, Splits
-from seq2seq.kit.records import Study, plain
-from seq2seq.rnn import GROUPS, interval
+from seq2seq.kit.records import Study, plain, words_of
+from seq2seq.rnn import GROUPS, interval, transduce
 from seq2seq.sequence_labelling import SILENT, Tagger, tag_loss
 from seq2seq.sequences import Batch, Vocab, collate, training_batches
 
@@ -84,6 +84,8 @@ def test_bleu_is_of_lists_of_tokens(written):
 def test_digits_come_back_one_for_each_number():
     numbers = [0, 9, 10, 35, 36, 99]
     assert [int(digit, 36) for digit in digits(numbers)] == [0, 9, 10, 35, 35, 35]
+    results = [{"edits": digits([1, 0, 12]), "lengths": digits([5, 6, 30])}, {"edits": "021", "lengths": "56u"}]
+    assert words_of(results).tolist() == [[1, 10], [2, 12], [13, 60]]
 
 
 def test_a_difference_is_that_of_the_rates_and_its_interval_is_paired():
@@ -160,6 +162,19 @@ def test_published_weights_are_those_of_an_independent_pass():
                 break
             theirs = published.phonemes.index(phones.symbols[token])
         assert token == Vocab.eos
+
+
+def test_the_numpy_reference_says_what_the_model_says():
+    """In its own numbering, step by step to the first end; with a limit, no further."""
+    published = corpora.g2p_weights()
+    model, letters, phones = published_model()
+    for word in ("photograph", "sequence"):
+        logits = published.logits(word)
+        assert logits.shape[1] == len(published.phonemes)
+        said = [published.phonemes[i] for i in logits.argmax(axis=1)]
+        assert [*transduce(model, [word], letters, phones)[0], "</s>"] == said
+        assert len(published.logits(word, limit=3)) == 3
+        assert np.array_equal(published.logits(word, limit=3), logits[:3])
 
 
 def test_the_published_score_is_on_test_words_without_stress():

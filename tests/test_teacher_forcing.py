@@ -7,9 +7,11 @@ from test_training import some_batches
 from torch import nn
 
 from seq2seq import teacher_forcing
+from seq2seq.kit import corpora
+from seq2seq.kit.corpora import Example, Splits
 from seq2seq.kit.training import train, train_step
 from seq2seq.sequences import Batch, Vocab, collate, training_batches
-from seq2seq.teacher_forcing import cross_entropy, learn
+from seq2seq.teacher_forcing import MEMORIES, build, cross_entropy, learn, memory_study
 
 
 def test_halves_share_no_parameter_and_all_of_them_learn():
@@ -143,3 +145,32 @@ def test_the_loop_trains_where_the_device_is(monkeypatch):
     monkeypatch.setattr(teacher_forcing, "device", lambda: torch.device("meta"))
     learn(model_of(), some_batches(2), 2)
     assert went == [torch.device("meta")] * 2
+
+
+def test_two_windows_of_one_size():
+    letters, phonemes = (Vocab(map(str, range(n))) for n in (29, 39))
+    sizes = [sum(p.numel() for p in build(letters, phonemes, **setting).parameters()) for setting in MEMORIES.settings]
+    bag, places, wider, matched = sizes
+    assert places - bag == 40 * 64 and wider - places == 5 * 64 * 256
+    assert abs(matched / places - 1) < 0.005
+    first, again, other = (build(letters, phonemes, seed).decoder.output.weight for seed in (3, 3, 4))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_the_memory_study_trains_on_training_words_and_scores_validation_words(monkeypatch):
+    def words(*pairs):
+        return [Example(tuple(s), (tuple(t),)) for s, t in (pair.split() for pair in pairs)]
+
+    splits = Splits(words("ab XY", "ba YX", "abab XYXY"), words("abba XYYX", "babababaab YXYXYXYXYX"), words("a Z"))
+    monkeypatch.setattr(corpora, "pronunciations", lambda: splits)
+    seen, asked = [], []
+    monkeypatch.setattr(teacher_forcing, "training_batches", lambda pairs, size, seed: seen.append(
+        (pairs, seed)) or iter([collate(pairs)] * 9))
+    monkeypatch.setattr(teacher_forcing, "transduce", lambda model, sources, *_: asked.append(
+        ["".join(s) for s in sources]) or [("X", "Y", "Y", "X")] * len(sources))
+    result = memory_study(steps=2, seed=5, positions=12, window=2)
+    assert [len(pair[0]) for pair in seen[0][0]] == [2, 2, 4] and seen[0][1] == 5 and len(result["losses"]) == 2
+    assert asked == [["abba", "babababaab"], ["abba"], ["babababaab"]]
+    assert result["short"] == 0 < result["validation"] < result["long"]
+    assert set(memory_study(steps=2, until=1)) == {"losses"}
+    assert memory_study(until=1, seed=5, positions=12, window=2)["losses"] == result["losses"][:1]

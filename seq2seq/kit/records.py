@@ -17,7 +17,7 @@ import re
 import subprocess
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,17 @@ class Study:
             what, kept, found = "results", row["result"], result
         if not near(found, kept, tolerance):
             raise RecordError(f"{self.name} {settings}: the {what} are {found}, on record {kept}")
+
+
+def digits(numbers: Sequence[int]) -> str:
+    """Small numbers as a text, one character each (36 and more become 35), so that a record stays small."""
+    return "".join(np.base_repr(min(n, 35), 36) for n in numbers)
+
+
+def words_of(results: Sequence[dict]) -> np.ndarray:
+    """Results with texts "edits" and "lengths" of `digits` -> (words, 2), summed over the results."""
+    columns = [[[int(digit, 36) for digit in result[name]] for result in results] for name in ("edits", "lengths")]
+    return np.array(columns).sum(axis=1).T
 
 
 def plain(value: Any, what: str = "a setting", strict: bool = True) -> Any:

@@ -100,6 +100,28 @@ class G2PWeights(NamedTuple):
     graphemes: Tokens
     phonemes: Tokens
 
+    def logits(self, word: str, limit: int = 20) -> np.ndarray:
+        """(T, 74): the scores of the phonemes at each step of greedy search, "</s>" included, in double precision.
+
+        In numpy and in the arrays' own numbering, without a line of the book's models: an independent reference.
+        """
+        array = {name: value.astype(float) for name, value in self.arrays.items()}
+
+        def gru(side: str, x: np.ndarray, h: np.ndarray) -> np.ndarray:
+            x_r, x_z, x_n = np.split(array[f"{side}_w_ih"] @ x + array[f"{side}_b_ih"], 3)
+            h_r, h_z, h_n = np.split(array[f"{side}_w_hh"] @ h + array[f"{side}_b_hh"], 3)
+            r, z = 1 / (1 + np.exp(-x_r - h_r)), 1 / (1 + np.exp(-x_z - h_z))
+            return (1 - z) * np.tanh(x_n + r * h_n) + z * h
+
+        h, token, found = np.zeros(len(array["enc_b_hh"]) // 3), self.phonemes.index("<s>"), []
+        for letter in (*word, "</s>"):
+            h = gru("enc", array["enc_emb"][self.graphemes.index(letter)], h)
+        while len(found) < limit and token != self.phonemes.index("</s>"):
+            h = gru("dec", array["dec_emb"][token], h)
+            found.append(array["fc_w"] @ h + array["fc_b"])
+            token = int(found[-1].argmax())
+        return np.stack(found)
+
 
 def g2p_weights() -> G2PWeights:
     """The grapheme-to-phoneme model of the package g2p-en 2.1.0: a one-layer GRU encoder and GRU decoder.
