@@ -93,7 +93,7 @@ notebooks: $(READY) ## run every notebook through nbval at the smoke budget, eac
 
 site: browser book ## test the built site in Chromium
 	@echo "== the built site"
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/site
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/site
 
 looks: browser frontend ## take the pictures of the site's components anew (tests/site/looks), after a change of their looks
 	LOOKS=renew $(BIN)/python -m pytest tests/site/test_looks.py -k components
@@ -125,7 +125,7 @@ mutants: $(READY) ## break the library line by line and see what no test notices
 release: $(READY) ## commit and tag a release: make release TAG=v0.1.0
 	@$(BIN)/python tools/release.py "$(TAG)"
 
-lighthouse: browser book ## measure the landing page and a chapter with Lighthouse
+lighthouse: browser book ## measure the landing page and every chapter with Lighthouse
 	$(BIN)/python tools/lighthouse.py
 
 clean: ## remove what was built; the virtual environment stays

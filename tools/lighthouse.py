@@ -1,6 +1,6 @@
 """Measure the built site with Lighthouse: `python tools/lighthouse.py [PAGE …]`.
 
-Without arguments the landing page and a chapter are measured.
+Without arguments the landing page and every chapter are measured.
 
 Runs Lighthouse's own mobile settings (a slow phone on a slow network, simulated) in the machine's Chromium, against
 `tools/site_server.py`, which compresses as a real host does. Prints the four scores of each page and leaves the
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from frontend import ROOT, install, tool
 from site_server import SITE, serving
 
-PAGES = ["book/index.html", "chapters/rnn.html"]
+PAGES = ["book/index.html", *sorted(f"chapters/{path.stem}.html" for path in (ROOT / "chapters").glob("*.md"))]
 CATEGORIES = ["performance", "accessibility", "best-practices", "seo"]
 CHROMIUM_FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
                   "--disable-background-networking --disable-component-update --disable-sync")

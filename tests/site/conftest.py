@@ -98,8 +98,8 @@ def watch(page: Page, home: str) -> list[str]:
     return problems
 
 
-# What is asked of one page is asked in one process, which loads it once.
-@pytest.fixture(scope="session", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in PAGES])
+# pytest asks all that it has to ask of one page before it goes on to the next.
+@pytest.fixture(scope="session", params=PAGES)
 def opened(request: pytest.FixtureRequest, browser: Browser, base: str, site: Path) -> Iterator[Opened]:
     context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
     page = context.new_page()

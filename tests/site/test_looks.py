@@ -13,12 +13,12 @@ from pathlib import Path
 import looks
 import pytest
 from conftest import ROOT
+from filelock import FileLock
 from lighthouse import CHROMIUM_FLAGS, chromium
 from PIL import Image, ImageChops, ImageFilter
 from playwright.sync_api import Browser, Page
 from site_server import serving
 
-pytestmark = pytest.mark.xdist_group("looks")   # one process builds the small book
 KEPT = Path(__file__).with_name("looks")
 NEW = ROOT / "_build/looks"
 RENEW = os.environ.get("LOOKS") == "renew"
@@ -63,8 +63,12 @@ html { scroll-behavior: auto !important; }
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the small book."""
-    with serving(looks.make(tmp_path_factory.mktemp("looks") / "book")) as address:
+    """The address of the small book, which the first of several processes builds for all."""
+    together = "PYTEST_XDIST_WORKER" in os.environ
+    book = tmp_path_factory.getbasetemp().parents[together] / f"looks-{os.environ.get('PYTEST_XDIST_TESTRUNUID')}"
+    with FileLock(f"{book}.lock"):
+        site = book / "_build/html" if book.is_dir() else looks.make(book)
+    with serving(site) as address:
         yield address
 
 
