@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import light_pages as light
@@ -81,3 +82,17 @@ def test_code_keeps_only_the_spans_that_have_a_colour():
     made = light.fewer_spans(page, {"n"})
     assert made == page.replace('<span class="n">x&lt;y</span>', "x&lt;y") and light.fewer_spans(made, {"n"}) == made
     assert light.fewer_spans(page, set()) == page
+
+
+def test_drawings_have_their_room_before_they_arrive(tmp_path: Path):
+    for folder in ("_images", "chapters"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "_images/a.svg").write_text('<svg viewBox="0 0 100 40"><path d="M0 0"/></svg>')
+    page = tmp_path / "chapters/c.html"
+    image = '<img alt="its width is 3" src="../_images/a.svg" />'
+    made = light.sized(image, page)
+    width, height = (int(side) for side in re.findall(r'(?:width|height)="(\d+)"', made))
+    assert made.endswith(image[4:]) and abs(width / height - 100 / 40) < 0.1 and 100 <= width <= 140
+    assert light.sized(made, page) == made
+    for other in (image.replace("a.svg", "gone.svg"), image.replace("<img", '<img style="width: 50%"')):
+        assert light.sized(other, page) == other

@@ -30,7 +30,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
 PACKAGE = "seq2seq"
-EXPORT_MARK = re.compile(r"^#\|.*\n?", re.MULTILINE)
+EXPORT_MARK = re.compile(r"^(?:#\||# fmt: (?:off|on)$).*\n?", re.MULTILINE)   # and the formatter's
 CODE_CELL = re.compile(r"^(`{3,}|:{3,}|~{3,})\{code-cell\}", re.MULTILINE)
 
 

@@ -66,6 +66,9 @@ PIECES = re.compile(
 # Code's colours: `html[data-theme="light"] .highlight .n { color: #080808 }`, and a block's own without a class.
 CODE_COLOUR = re.compile(r'\[data-theme="(\w+)"\] \.highlight(?: \.(\w+))? \{([^}]*)\}')
 CODE = re.compile(r'(?<=<div class="highlight">)<pre>.*?</pre>', re.DOTALL)
+# A picture of the book's own, and how many pixels one unit of its coordinates is.
+DRAWING = re.compile(r'<img\b[^>]*\bsrc="(?P<src>[^":]*_images/[^"]*\.svg)"[^>]*>')
+DRAWING_SCALE = 1.15
 THEME = re.compile(r"(?<!not\()\[data-theme=\"?(light|dark)\"?\]")
 ICON_FONTS = ("fa-solid-900", "fa-regular-400", "fa-brands-400")
 
@@ -249,6 +252,18 @@ def lighten(text: str) -> str:
     return EAGER_SCRIPT.sub("<script defer ", WRONG_NAME.sub(r"\1\2", text))
 
 
+def sized(text: str, page: Path) -> str:
+    """A page whose drawings have the room that they will need, all on one scale: nothing moves when they arrive."""
+    def one(match: re.Match[str]) -> str:
+        drawing = page.parent / match["src"]
+        box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawing.read_text("utf-8")) if drawing.is_file() else None
+        if box is None or re.search(r"\b(?:width|height)\b", re.sub(r'alt="[^"]*"', "", match[0])):
+            return match[0]
+        width, height = (round(DRAWING_SCALE * float(side)) for side in box.groups())
+        return f'<img width="{width}" height="{height}"{match[0][4:]}'
+    return DRAWING.sub(one, text)
+
+
 def plain_classes(css: str) -> set[str]:
     """Kinds of code tokens that have the colour of the code around them, in every theme."""
     looks: dict[str, dict[str, str]] = {}
@@ -317,7 +332,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     options = f"<script>{(site / '_static/documentation_options.js').read_text('utf-8')}</script>"
     for path, text in after.items():
         up = "../" * (len(path.relative_to(site).parts) - 1)
-        light = fewer_spans(set_type(lighten(text)), plain)
+        light = sized(fewer_spans(set_type(lighten(text)), plain), path)
         light = early_font(OPTIONS_SCRIPT.sub(lambda _: options, light), up)
         if light != before[path]:
             path.write_text(light, "utf-8")

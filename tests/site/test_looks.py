@@ -196,6 +196,7 @@ def test_parts_are_where_they_belong(browser: Browser, home: str, width: int):
             "getComputedStyle(document.querySelector('table.results td:nth-child(2)'), '::before').content")
     else:
         assert number["x"] >= equation["x"] + equation["width"]
+        page.evaluate("for (const fold of document.querySelectorAll('article details')) fold.open = true")
         cut = page.evaluate("""() => [...document.querySelectorAll("div.cell_input pre")].filter(
             pre => pre.offsetParent && pre.scrollWidth > pre.clientWidth).map(pre => pre.textContent)""")
         assert cut == []                                                               # 88 columns fit
