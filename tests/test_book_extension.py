@@ -93,7 +93,8 @@ def book(library: Path) -> Path:
                    'exclude_patterns = ["_build", "seq2seq", "*.ipynb"]\nroot_doc = "index"\n',
         "index.md": "# A book\n\n```{toctree}\nrnn\nattention\nclaims\n```\n",
         "claims.md": "# Claims\n\n```{claims}\n```\n",
-        "rnn.md": chapter(f"# fmt: off\nimport seq2seq.rnn\n# fmt: on\nopen('runs.txt', 'a').write('rnn ')\n{CLAIM}", "Recurrent"),
+        "rnn.md": chapter(
+            f"# fmt: off\nimport seq2seq.rnn\n# fmt: on\nopen('runs.txt', 'a').write('rnn ')\n{CLAIM}", "Recurrent"),
         "attention.md": chapter("import seq2seq.attention\nopen('runs.txt', 'a').write('attention ')", "Attention"),
         "rnn.ipynb": json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}),
     })
