@@ -52,7 +52,7 @@ def test_a_damaged_or_foreign_checkpoint_says_what_to_do(tmp_path, how):
     if how in ("empty", "half", "text"):
         path.write_bytes({"empty": b"", "half": whole[: len(whole) // 2], "text": b"not a checkpoint"}[how])
     if how in ("a list", "no generator"):
-        torch.save([1, 2] if how == "a list" else {"parts": saved["parts"], "settings": {}, "extra": {}}, path)
+        torch.save([1, 2] if how == "a list" else {name: saved[name] for name in ("parts", "settings", "extra")}, path)
     if how == "no state":      # found out last, when all parts are loaded
         saved["generators"]["torch"] = saved["generators"]["torch"][:7]
         torch.save(saved, path)
@@ -61,7 +61,7 @@ def test_a_damaged_or_foreign_checkpoint_says_what_to_do(tmp_path, how):
         model = fresh(hidden_size=22)
     parts = {"model": model} | ({"optimizer": torch.optim.Adam(model.parameters())} if how == "other parts" else {})
     before, drawn = [weights.clone() for weights in model.parameters()], random.getstate()
-    with pytest.raises(ValueError, match=r"run\.pt is damaged or was written for other settings; delete it to train"):
+    with pytest.raises(ValueError, match=r"run\.pt (is damaged|was written by).*other settings.*delete it to train"):
         Checkpoint(path, **parts).resume()
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert random.getstate() == drawn
@@ -75,6 +75,29 @@ def test_a_refused_checkpoint_leaves_what_would_have_fitted(tmp_path):
     with pytest.raises(ValueError, match="damaged or was written for other settings"):
         Checkpoint(tmp_path / "a.pt", layers=other).resume()
     assert torch.equal(before, other[0].weight)
+
+
+@pytest.mark.parametrize(("written", "read", "told"), [
+    ({}, {"lr": 1}, "lr None, not 1"), ({"lr": 1}, {}, "lr 1, not None"), ({"lr": 1, "seed": 2}, {"lr": 1}, "seed 2"),
+])
+def test_a_setting_that_one_of_two_runs_does_not_have_is_a_difference(tmp_path, written, read, told):
+    Checkpoint(tmp_path / "run.pt", written, model=fresh()).save()
+    with pytest.raises(ValueError, match=f"other settings .*{told}"):
+        Checkpoint(tmp_path / "run.pt", read, model=fresh()).resume()
+
+
+def test_parts_of_another_kind_or_number_are_refused_by_name(tmp_path):
+    model, path = fresh(), tmp_path / "run.pt"
+    adam, sgd = torch.optim.Adam(model.parameters()), torch.optim.SGD(model.parameters(), lr=0.1)
+    Checkpoint(path, model=model, optimizer=adam).save()
+    before = sgd.state_dict()
+    with pytest.raises(ValueError, match="class of optimizer 'Adam', not 'SGD'"):
+        Checkpoint(path, model=model, optimizer=sgd).resume()
+    assert sgd.state_dict() == before
+    more = {"model": model, "optimizer": adam, "more": adam}
+    for parts, told in (({"model": model}, "'Adam', not None"), (more, "class of more")):
+        with pytest.raises(ValueError, match=told):
+            Checkpoint(path, **parts).resume()
 
 
 class Bomb:

@@ -453,3 +453,5 @@ def test_an_unknown_language_or_length_is_refused():
         corpora.messages("it")
     with pytest.raises(ValueError, match="at least 3"):
         corpora.messages(max_words=2)
+    with pytest.raises(ValueError, match="at least 3"):
+        corpora.messages(max_words=float("nan"))

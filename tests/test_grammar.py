@@ -1,5 +1,6 @@
 """The phrase grammar: sentences that agree in three languages, and alignments that link translations."""
 
+import math
 import re
 import zlib
 from collections import Counter
@@ -224,3 +225,10 @@ def test_grammar_refuses_what_it_cannot_say(wrong):
 def test_the_longest_sentences_can_be_said():
     for example in corpora.phrase_grammar(3, seed=1, clauses=300):
         assert len(example.source) > 1000
+
+
+def test_numbers_may_be_numpys_but_not_fractions():
+    assert corpora.phrase_grammar(np.int64(3), 0, clauses=np.int64(2)) == corpora.phrase_grammar(3, 0, clauses=2)
+    for n in (2.5, math.nan, None):
+        with pytest.raises(TypeError):
+            corpora.phrase_grammar(n, 0)

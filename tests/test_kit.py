@@ -51,6 +51,7 @@ def test_steps_are_whole_numbers_under_every_budget(monkeypatch, name, wrong):
     monkeypatch.setenv("SEQ2SEQ_BUDGET", name)
     with pytest.raises(ValueError, match="a whole number of steps, at least 1"):
         budget.steps(**wrong)
+    assert budget.steps(cpu=np.int64(7), full=7, smoke=7) == 7
 
 
 @pytest.mark.parametrize("name", budget.NAMES)
@@ -152,6 +153,13 @@ def test_at_the_smoke_budget_no_claim_is_judged(at, holds):
 
 
 # seeds and devices
+
+
+@pytest.mark.parametrize(("text", "measured"), [("a", 5), (True, "b"), ("a", None), (None, "b")])
+def test_a_claim_and_its_evidence_are_words(at, text, measured):
+    at("cpu", "strict")
+    with pytest.raises(TypeError, match="are words"):
+        claim(text, True, measured)
 
 
 def test_the_same_seed_draws_the_same():

@@ -221,6 +221,14 @@ def test_what_cannot_be_written_is_kept_as_text(folder):
     assert study.results({}) == [{"score": 1.5, "unit": "(1+2j)"}]
 
 
+@pytest.mark.parametrize("losses", [None, 1.5, "many", {"a": 1.0}, (loss for loss in [1.0])])
+def test_losses_that_are_no_list_do_not_lose_the_run(folder, losses):
+    study = Study("tiny", lambda **settings: {"losses": losses, "score": 3}, ({},), (0,))
+    with pytest.warns(UserWarning):
+        study.record({"seed": 0})
+    assert study.row({"seed": 0})["first_losses"] == [] and study.results({}) == [{"score": 3}]
+
+
 def test_a_run_outside_the_plan_is_refused_before_it_runs(folder):
     for settings in ({"rate": 7.0, "seed": 0}, {"seed": 5}, {}):
         with pytest.raises(RecordError, match="is not in the plan of toy"):

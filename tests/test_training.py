@@ -1,5 +1,6 @@
 """Training in the kit: the loop with all its promises, its checkpoints, and picking rows out of a state."""
 
+import itertools
 import random
 from itertools import count
 from pathlib import Path
@@ -344,6 +345,25 @@ def test_an_interrupted_cell_can_run_again_on_the_half_trained_model(tmp_path):
     whole = fresh()
     assert train(whole, training_batches(PAIRS, 3), 220).losses == history.losses
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), model.parameters(), strict=True))
+
+
+def test_resuming_with_other_batches_is_refused(tmp_path):
+    def pairs(shift=0):
+        return [([4 + i % 7], [4 + (i + shift) % 5] * (1 + i % 3)) for i in range(11)]
+
+    def run(batches, name="run.pt", until=None):
+        torch.manual_seed(0)
+        return train(fresh(), batches, 9, until=until, checkpoint=tmp_path / name).losses
+
+    same = lambda: training_batches(pairs(), 2, seed=1)  # noqa: E731
+    run(same(), until=4)
+    consumed = same()
+    list(itertools.islice(consumed, 4))
+    for other in (training_batches(pairs(), 2, seed=2), training_batches(pairs(), 3, seed=1), consumed,
+                  training_batches(pairs(shift=1), 2, seed=1)):
+        with pytest.raises(ValueError, match="with other batches"):
+            run(other)
+    assert run(same()) == run(same(), name="whole.pt")
 
 
 def test_stopping_earlier_than_the_file_trains_nothing(tmp_path):

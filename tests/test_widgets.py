@@ -1,3 +1,4 @@
+import math
 import os
 import re
 import sys
@@ -85,6 +86,19 @@ def test_without_a_kernel_the_examples_are_frames():
     assert VIEW not in shown._repr_mimebundle_()
     table = type("Table", (), {"_repr_html_": lambda self: "<p>a table</p>"})
     assert "a table" in live(lambda word: table(), label="x", examples=["a"], word="a").html()
+
+
+def test_a_text_is_no_list_of_frames_texts_or_examples():
+    for wrong in (lambda: stepper("abc", label="x"), lambda: stepper(["a", "b"], label="x", texts="ab"),
+                  lambda: live(say, label="x", examples="cat", word="cat")):
+        with pytest.raises(ValueError, match="list"):
+            wrong()
+
+
+@pytest.mark.parametrize("limit", [0, -1, math.nan, math.inf])
+def test_a_strip_has_a_height(limit):
+    with pytest.raises(ValueError, match="a number above 0"):
+        strip([1.0, -2.0], label="x", limit=limit)
 
 
 def test_live_says_what_is_wrong():

@@ -4,6 +4,7 @@ The environment variable SEQ2SEQ_BUDGET chooses; `cpu` is the default. Budgets c
 """
 
 import os
+from numbers import Integral
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -29,6 +30,6 @@ def steps(cpu: int, full: int | None = None, smoke: int = 3) -> int:
     Raises ValueError for steps that are no whole number above 0.
     """
     for given in (smoke, cpu, cpu if full is None else full):
-        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        if isinstance(given, bool) or not isinstance(given, Integral) or given < 1:
             raise ValueError(f"training takes a whole number of steps, at least 1, not {given!r}")
     return choose(smoke=smoke, cpu=cpu, full=cpu if full is None else full)

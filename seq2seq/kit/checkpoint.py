@@ -24,7 +24,9 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike, settings: dict | None = None, **parts):
-        self.path, self.settings, self.parts = Path(path).expanduser(), plain(settings or {}, "settings"), parts
+        kinds = {f"class of {name}": type(part).__qualname__ for name, part in parts.items()}
+        self.path, self.parts = Path(path).expanduser(), parts
+        self.settings = plain({**(settings or {}), **kinds}, "settings")
         if self.path.is_dir():
             raise ValueError(f"{self.path} is a folder; name a file in it")
 
@@ -36,7 +38,9 @@ class Checkpoint:
         drawn = generators()
         try:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
-            different = [name for name, value in self.settings.items() if saved["settings"][name] != value]
+            written = saved["settings"]
+            different = [name for name in {**written, **self.settings}
+                         if name not in written or name not in self.settings or written[name] != self.settings[name]]
             if not different:
                 for name, part in self.parts.items():
                     part.load_state_dict(saved["parts"][name])
@@ -51,7 +55,7 @@ class Checkpoint:
                 f"{self.path} is damaged or was written for other settings; "
                 f"delete it to train from the start, or give another path ({error})"
             ) from error
-        told = "; ".join(f"{name} {saved['settings'][name]!r}, not {self.settings[name]!r}" for name in different)
+        told = "; ".join(f"{name} {written.get(name)!r}, not {self.settings.get(name)!r}" for name in different)
         raise ValueError(
             f"{self.path} was written by a run with other settings ({told}); "
             "give those, or delete it to train from the start, or give another path"

@@ -57,6 +57,8 @@ def claim(text: str, holds: bool, measured: str) -> ClaimResult:
     truth = holds.item() if getattr(holds, "shape", None) == () else holds    # NumPy's and torch's own
     if not isinstance(truth, bool):
         raise TypeError(f"a claim holds or not: give True or False, not {holds!r}; use all(…) for several at once")
+    if not (isinstance(text, str) and isinstance(measured, str)):
+        raise TypeError(f"a claim and its evidence are words, not {text!r} and {measured!r}")
     is_strict = strict()
     if budget.name() == "smoke":
         return ClaimResult(text, "skipped", measured)

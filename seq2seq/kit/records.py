@@ -130,9 +130,13 @@ class Study:
         seconds = time.perf_counter() - start
         weights = result.pop("weights", None)
         result = plain(result, f"the result of {self.name}", strict=False)
+        losses = result.pop("losses", [])
+        if not isinstance(losses, list):
+            warnings.warn(f"{self.name}: losses are a list, not {losses!r:.40}; none are kept", stacklevel=2)
+            losses = []
         row = {
             "settings": settings,
-            "first_losses": result.pop("losses", [])[:FIRST],
+            "first_losses": losses[:FIRST],
             "result": result,
             "provenance": provenance(source, seconds),
         }

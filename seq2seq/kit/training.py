@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -83,8 +84,9 @@ def train(
     uninterrupted one: give the same settings, batches and model (built with the same seed). The batches may draw from
     Python's, NumPy's and torch's global generators.
 
-    Raises ValueError if the batches run out, if the file belongs to a run with other settings or another model, and
-    at the first step whose loss or gradient is not finite: the weights are then those before it, and so is the file.
+    Raises ValueError if the batches run out, if the file belongs to a run with other settings, batches or another
+    model, and at the first step whose loss or gradient is not finite: the weights are then those before it, and so is
+    the file.
     """
     checked = [(steps >= 0, "steps", steps), (lr > 0, "lr", lr), (warmup >= 0, "warmup", warmup),
                (clip > 0, "clip", clip), (until is None or until >= 0, "until", until)]
@@ -103,13 +105,18 @@ def train(
                     "first weights (a model's seed)": first_weights(model, checkpoint)}
         saver = Checkpoint(checkpoint, settings, model=model, optimizer=optimizer, schedule=schedule)
         if saved := saver.resume():
-            start = saved.pop("start")
+            start, learned_last = saved.pop("start"), saved.pop("batch")
             history = History(**saved)
     done, last = len(history.losses), steps if until is None else min(until, steps)
 
     if not any(part.training for part in model.modules()):
         model.train()
-    progress = Progress(islice(drawn_apart(batches, start), done, max(done, last)), label, total=max(0, last - done))
+    stream = drawn_apart(batches, start)
+    skipped = deque(islice(stream, done), maxlen=1)    # the weights of the file have learned from them
+    if skipped and fingerprint(skipped[0]) != learned_last:
+        raise ValueError(f"{checkpoint} was written by a run with other batches; make them anew with the same pairs, "
+                         "size and seed, or delete the file to train from the start, or give another path")
+    progress = Progress(islice(stream, max(0, last - done)), label, total=max(0, last - done))
     clock = time.perf_counter() - history.seconds
     for batch in progress:
         try:
@@ -122,7 +129,7 @@ def train(
         history.seconds = time.perf_counter() - clock
         progress.note(f"loss {history.losses[-1]:.2f}")
         if checkpoint is not None and (len(history.losses) % SAVE_EVERY == 0 or len(history.losses) == last):
-            saver.save(start=start, **vars(history))
+            saver.save(start=start, batch=fingerprint(batch), **vars(history))
     if len(history.losses) < last:
         raise ValueError(f"the batches ran out after {len(history.losses)} of {last} steps; use training_batches")
     return history
@@ -140,6 +147,19 @@ def name_of(loss: Loss) -> str:
     return getattr(loss, "__qualname__", type(loss).__qualname__)
 
 
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """A hash of tensors and their names."""
+    found = hashlib.sha256()
+    for name, tensor in tensors.items():
+        found.update(name.encode() + tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:12]
+
+
+def fingerprint(batch: Batch) -> str:
+    """A hash of a batch, to know it by when a training is resumed."""
+    return digest({name: part for name, part in vars(batch).items() if isinstance(part, Tensor)})
+
+
 def first_weights(model: nn.Module, path: str | os.PathLike) -> str:
     """A hash of the weights with which the model was first given to a training with this checkpoint.
 
@@ -148,8 +168,5 @@ def first_weights(model: nn.Module, path: str | os.PathLike) -> str:
     paths = STARTS.setdefault(model, {})
     path = str(Path(path).expanduser().resolve())
     if path not in paths:
-        digest = hashlib.sha256()
-        for name, weights in model.state_dict().items():
-            digest.update(name.encode() + weights.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-        paths[path] = digest.hexdigest()[:12]
+        paths[path] = digest(model.state_dict())
     return paths[path]

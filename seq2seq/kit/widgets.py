@@ -92,8 +92,8 @@ class Stepper:
     """Frames that the reader steps through; see `stepper`."""
 
     def __init__(self, frames: Sequence[str], label: str, texts: Sequence[str] | None = None):
-        if not frames:
-            raise ValueError("a stepper needs at least one frame")
+        if not frames or isinstance(frames, str) or isinstance(texts, str):
+            raise ValueError("a stepper needs at least one frame, in a list; texts are a list too")
         if texts is not None and len(texts) != len(frames):
             raise ValueError(f"{len(frames)} frames need {len(frames)} texts, not {len(texts)}")
         self.frames, self.label = list(frames), label
@@ -146,7 +146,9 @@ def strip(values: Sequence[float], *, label: str, limit: float | None = None) ->
     values = [float(value) for value in values]
     if not values or not label.strip() or not all(map(math.isfinite, values)):
         raise ValueError("a strip needs a label, and at least one number, all of them finite")
-    limit = limit or max(1.0, *map(abs, values))
+    limit = max(1.0, *map(abs, values)) if limit is None else limit
+    if not 0 < limit < math.inf:
+        raise ValueError(f"the limit of a strip is a number above 0, not {limit}")
     bars = "".join(
         f'<rect x="{i + 0.08}" y="{limit - max(value, 0):.3f}" width="0.84" height="{abs(value):.3f}" '
         f'fill="{"#d55e00" if value > 0 else "#1f7fc4"}"/>'
@@ -220,6 +222,8 @@ def live(answer: Callable[..., Any], *, label: str, examples: Sequence[Any], **c
     """
     if not controls:
         raise ValueError("live needs a control, such as word='knight'")
+    if isinstance(examples, str):
+        raise ValueError(f"examples are a list, such as [{examples!r}]")
     if len(controls) > 1 and not all(isinstance(example, Mapping) for example in examples):
         raise ValueError(f"with several controls an example is a dictionary, such as {dict.fromkeys(controls, '…')}")
     name = next(iter(controls))

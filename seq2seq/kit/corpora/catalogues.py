@@ -56,7 +56,7 @@ def messages(language: str = "fr", max_words: int = 20, lower: bool = True) -> S
     tokens of the other. Split by `template`.
     Raises ValueError for another language or a smaller length, DamagedCorpus for a file that is not whole.
     """
-    if max_words < 3:
+    if not max_words >= 3:    # nor NaN
         raise ValueError(f"max_words must be at least 3, the length of the shortest message kept, not {max_words}")
     if language not in LANGUAGES:
         raise ValueError(f"messages are there in {', '.join(LANGUAGES)}, not in {language!r}")

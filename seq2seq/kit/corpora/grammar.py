@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import count, product
+from numbers import Integral
+from operator import index
 from random import Random
 from typing import NamedTuple
 
@@ -217,12 +219,12 @@ def phrase_grammar(n: int, seed: int, source: str = "en", target: str = "fr", *,
     A sentence has one translation, so the grammar is a function in each direction. Sentences may repeat.
     Raises ValueError for arguments it cannot meet.
     """
-    least, most = (clauses, clauses) if isinstance(clauses, int) else clauses
+    least, most = (clauses, clauses) if isinstance(clauses, Integral) else clauses
     if source == target or not {source, target} <= {"en", "fr", "zh"}:
         raise ValueError(f"source and target must be two of 'en', 'fr' and 'zh', not {source!r} and {target!r}")
     if not 1 <= least <= most <= MOST_CLAUSES:
         raise ValueError(f"clauses must be from 1 to {MOST_CLAUSES}, and the least no more than the most: {clauses}")
-    if n < 0:
+    if index(n) < 0:
         raise ValueError(f"n must be at least 0, not {n}")
     if codings not in (1, 2) or (codings == 2 and target == "zh"):
         raise ValueError("codings must be 1 or 2, and 2 needs capitals, which Chinese does not have")

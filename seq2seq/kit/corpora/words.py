@@ -190,6 +190,8 @@ def _brown(folder: Path) -> Splits:
                 raise DamagedCorpus(f"{path} is not in the form word/tag. Run: npm install --no-save {BROWN}")
             words, tags = tuple(word for word, _, _ in pairs), tuple(_base_tag(tag) for _, _, tag in pairs)
             sentences.setdefault(words, {})[tags] = None
+    if not sentences:
+        raise DamagedCorpus(f"{folder} is empty. Run: npm install --no-save {BROWN}")
     return split((Example(words, tuple(tags)) for words, tags in sentences.items()),
                  key=lambda example: " ".join(example.source))
 
