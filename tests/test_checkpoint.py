@@ -152,3 +152,14 @@ def test_the_random_generators_of_gpus_are_kept_too(tmp_path, monkeypatch, here,
     assert restored == dict(list({0: [3, 5], 1: [7]}.items())[:here])
     said = [f"written with 2 GPUs and this machine has {here}" in str(warning.message) for warning in recwarn]
     assert said == [True] * (here < 2)
+
+
+def test_other_settings_are_refused_by_name_and_the_same_go_on(tmp_path):
+    path, settings = tmp_path / "new" / "folder" / "a.pt", {"lr": 0.1, "steps": 5}
+    Checkpoint(path, settings, layer=nn.Linear(3, 5)).save(step=1)
+    assert Checkpoint(path, dict(settings), layer=nn.Linear(3, 5)).resume() == {"step": 1}
+    layer = nn.Linear(3, 5)
+    before = layer.weight.clone()
+    with pytest.raises(ValueError, match=r"other settings \(lr 0\.1, not 0\.2\)"):
+        Checkpoint(path, settings | {"lr": 0.2}, layer=layer).resume()
+    assert torch.equal(layer.weight, before)
