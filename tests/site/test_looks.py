@@ -64,10 +64,12 @@ html { scroll-behavior: auto !important; }
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the small book, which the first of several processes builds for all."""
-    together = "PYTEST_XDIST_WORKER" in os.environ
-    book = tmp_path_factory.getbasetemp().parents[together] / f"looks-{os.environ.get('PYTEST_XDIST_TESTRUNUID')}"
-    with FileLock(f"{book}.lock"):
-        site = book / "_build/html" if book.is_dir() else looks.make(book)
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with FileLock(folder / "looks.lock"):
+        site = folder / "looks/_build/html"
+        if not (site / "chapters/components.html").is_file():
+            looks.make(folder / "looks")
     with serving(site) as address:
         yield address
 
