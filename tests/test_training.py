@@ -351,9 +351,9 @@ def test_resuming_with_other_batches_is_refused(tmp_path):
     def pairs(shift=0):
         return [([4 + i % 7], [4 + (i + shift) % 5] * (1 + i % 3)) for i in range(11)]
 
-    def run(batches, name="run.pt", until=None):
+    def run(batches, name="run.pt", until=None, model=None):
         torch.manual_seed(0)
-        return train(fresh(), batches, 9, until=until, checkpoint=tmp_path / name).losses
+        return train(model or fresh(), batches, 9, until=until, checkpoint=tmp_path / name).losses
 
     same = lambda: training_batches(pairs(), 2, seed=1)  # noqa: E731
     run(same(), until=4)
@@ -361,8 +361,10 @@ def test_resuming_with_other_batches_is_refused(tmp_path):
     list(itertools.islice(consumed, 4))
     for other in (training_batches(pairs(), 2, seed=2), training_batches(pairs(), 3, seed=1), consumed,
                   training_batches(pairs(shift=1), 2, seed=1)):
+        model = fresh()
         with pytest.raises(ValueError, match="with other batches"):
-            run(other)
+            run(other, model=model)
+        assert all(map(torch.equal, model.parameters(), fresh().parameters())), "as it came"
     assert run(same()) == run(same(), name="whole.pt")
 
 

@@ -5,6 +5,7 @@ The chapter on teacher forcing writes the loop itself, in ten lines; the later c
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import time
@@ -104,6 +105,7 @@ def train(
         settings = {"steps": steps, "lr": lr, "warmup": warmup, "clip": clip, "loss": name_of(loss),
                     "first weights (a model's seed)": first_weights(model, checkpoint)}
         saver = Checkpoint(checkpoint, settings, model=model, optimizer=optimizer, schedule=schedule)
+        before = copy.deepcopy(model.state_dict())
         if saved := saver.resume():
             start, learned_last = saved.pop("start"), saved.pop("batch")
             history = History(**saved)
@@ -114,6 +116,7 @@ def train(
     stream = drawn_apart(batches, start)
     skipped = deque(islice(stream, done), maxlen=1)    # the weights of the file have learned from them
     if skipped and fingerprint(skipped[0]) != learned_last:
+        model.load_state_dict(before)
         raise ValueError(f"{checkpoint} was written by a run with other batches; make them anew with the same pairs, "
                          "size and seed, or delete the file to train from the start, or give another path")
     progress = Progress(islice(stream, max(0, last - done)), label, total=max(0, last - done))
