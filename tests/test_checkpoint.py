@@ -9,7 +9,7 @@ import torch
 from test_training import Killed, fresh
 from torch import nn
 
-from seq2seq.kit.checkpoint import Checkpoint
+from seq2seq.kit.checkpoint import Checkpoint, drawn_apart, generators, restore
 
 
 class Unknown:
@@ -163,3 +163,22 @@ def test_other_settings_are_refused_by_name_and_the_same_go_on(tmp_path):
     with pytest.raises(ValueError, match=r"other settings \(lr 0\.1, not 0\.2\)"):
         Checkpoint(path, settings | {"lr": 0.2}, layer=layer).resume()
     assert torch.equal(layer.weight, before)
+
+
+def draws():
+    """Batches that draw from all three global generators."""
+    while True:
+        yield random.random(), np.random.rand(), torch.rand(()).item()
+
+
+def test_what_batches_draw_goes_on_apart_from_what_is_drawn_outside():
+    start = generators()
+    stream = drawn_apart(draws(), start)
+    found = [next(stream)]
+    outside = next(draws())
+    found.append(next(stream))
+    restore(start)
+    own = draws()
+    assert found == [next(own), next(own)] and found[0] != found[1]
+    assert outside == found[0]                 # outside, nothing had been drawn
+    assert list(drawn_apart([1, 2], start)) == [1, 2]
