@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from seq2seq.decoding import reorder
 from seq2seq.encoder_decoder import Decoder, Encoder, EncoderDecoder, Memory, Step, greedy_search
 from seq2seq.kit.corpora import Example
-from seq2seq.kit.search import reorder
 from seq2seq.kit.training import train_step
 from seq2seq.rnn import (
     CELLS,
