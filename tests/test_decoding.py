@@ -653,7 +653,7 @@ def test_a_row_of_the_beam_study(monkeypatch):
 
 def test_a_row_of_translations(monkeypatch):
     few(monkeypatch, 20)
-    result = beam_study(task="translation", width=2)
+    result = beam_study(task="translation", width=2, split="validation")
     assert len(result["outputs"]) == 20 and 0 < result["bleu"] <= 100 and "per" not in result
     examples = decoding.examples_of("translation", "validation")
     written = [said.split() for said in result["outputs"]]

@@ -24,10 +24,10 @@ FOLDER = Path("seq2seq/records")
 BASE = "GRU, two directions, context vector at every step"
 # The system that each study runs when it is given no setting.
 NAMES = {"bottleneck-variants": BASE, "bottleneck-g2p-en": "g2p-en, published weights",
-         "bottleneck-tagger": "tagger, one label per letter"}  # fmt: skip
+         "bottleneck-tagger": "tagger, one label per letter", "decoding-beams": "beam of five"}  # fmt: skip
 WORDS = {"context": "context vector at the {} only", "bidirectional": "one direction", "summary": "{} of the states",
-         "cell": "{} cell", "hidden_size": "{} wide"}  # fmt: skip
-VALUES = {"initial": "start", "rnn": "plain RNN", "lstm": "LSTM"}
+         "cell": "{} cell", "hidden_size": "{} wide", "task": "{}"}  # fmt: skip
+VALUES = {"initial": "start", "rnn": "plain RNN", "lstm": "LSTM", "GRU": "first seed of the first row"}
 
 
 @dataclass
