@@ -28,7 +28,7 @@ from seq2seq.kit.records import Study, load_weights
 from seq2seq.kit.search import evaluating
 from seq2seq.rnn import context_model, one_of, vocabularies
 from seq2seq.sequence_labelling import error_rates, nearest
-from seq2seq.sequences import Vocab, batches
+from seq2seq.sequences import Vocab, batches, check_sizes
 
 __all__ = [
     "BEAMS",
@@ -43,7 +43,6 @@ __all__ = [
     "beam_search",
     "beam_study",
     "blame",
-    "check_sizes",
     "collect",
     "each",
     "error_study",
@@ -203,13 +202,6 @@ def collect(
         found[row].append(Hypothesis(ids, score, log_probs))
         found[row].sort(key=lambda h: (h.ids[-1] == Vocab.eos, h.score), reverse=True)
         del found[row][n_best:]
-
-
-def check_sizes(**sizes: int) -> None:
-    """Raises ValueError for a size below 1."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name}={size} leaves nothing to do; give 1 or more")
 
 
 @torch.no_grad()
