@@ -9,7 +9,7 @@ import pytest
 from jupyter_client import KernelManager
 from nbclient import NotebookClient
 
-from seq2seq.kit.widgets import live, plain, stepper, strip
+from seq2seq.kit.widgets import explorer, live, plain, stepper, strip
 
 ROOT = Path(__file__).resolve().parents[1]
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -70,6 +70,28 @@ def test_a_strip_scales_to_its_largest_number_or_to_what_it_is_told():
             strip(bad, label="x")
     with pytest.raises(ValueError, match="needs a label"):
         strip([1.0], label=" ")
+
+
+def test_an_explorer_says_where_each_target_looks_without_a_script():
+    html = explorer(["c", "<a>"], ["K", "AE"], [[1.0, 0.0], [0.25, 0.75]], label="cat & co", share=0.2)
+    assert 'aria-label="cat &amp; co"' in html and "http" not in html
+    assert "<li>K looks at c 100%</li><li>AE looks at &lt;a&gt; 75%, c 25%</li>" in html     # the most first
+    assert html.count('<div class="explorer-row" hidden') == 2                              # no dead buttons
+    assert 'data-weights="0.250 0.750" data-says="AE looks at &lt;a&gt; 75%, c 25%">AE</button>' in html
+    assert plain(html) == "c <a> K AE K looks at c 100% AE looks at <a> 75%, c 25%"          # no style, no script
+    assert "nothing in particular" in explorer(["a", "b"], ["X"], [[0.05, 0.0]], label="x")
+
+
+def test_an_explorer_wants_a_weight_for_every_pair():
+    for sources, targets, weights, label in (
+        (["a"], ["X"], [[0.5, 0.5]], "x"), (["a", "b"], ["X", "Y"], [[0.5, 0.5]], "x"), ([], [], [], "x"),
+        (["a"], ["X"], [[1.0]], " "),
+    ):
+        with pytest.raises(ValueError, match="a label, and for each of"):
+            explorer(sources, targets, weights, label=label)
+    for wrong in (-0.5, 1.5):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            explorer(["a"], ["X"], [[wrong]], label="x")
 
 
 def say(word="", times=1):

@@ -24,7 +24,9 @@ FOLDER = Path("seq2seq/records")
 BASE = "GRU, two directions, context vector at every step"
 # The system that each study runs when it is given no setting.
 NAMES = {"bottleneck-variants": BASE, "bottleneck-g2p-en": "g2p-en, published weights",
-         "bottleneck-tagger": "tagger, one label per letter", "decoding-beams": "beam of five"}  # fmt: skip
+         "bottleneck-tagger": "tagger, one label per letter", "decoding-beams": "beam of five",
+         "attention-lengths": "GRU, two directions, attention", "attention-long": "attention, trained for long",
+         "alignment-joint": "joint n-gram, no network"}  # fmt: skip
 WORDS = {"context": "context vector at the {} only", "bidirectional": "one direction", "summary": "{} of the states",
          "cell": "{} cell", "hidden_size": "{} wide", "task": "{}"}  # fmt: skip
 VALUES = {"initial": "start", "rnn": "plain RNN", "lstm": "LSTM", "GRU": "first seed of the first row"}

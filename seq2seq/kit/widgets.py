@@ -1,8 +1,9 @@
-"""Things to look inside with: a vector as bars, frames to step through, and controls that a model answers to.
+"""Things to look inside with: a vector as bars, weights to explore, frames to step through, and controls that a model
+answers to.
 
-`strip` and `stepper` are plain HTML with a few lines of script, so they work in Jupyter, in Colab and on the site's
-static pages. Where no script runs (GitHub's preview, a printed page, a reader's choice) all that a stepper would show
-step by step is there at once, as a list. `live` needs a kernel, and is a stepper where there is none.
+`strip`, `explorer` and `stepper` are plain HTML with a few lines of script, so they work in Jupyter, in Colab and on
+the site's static pages. Where no script runs (GitHub's preview, a printed page, a reader's choice) all that they would
+show step by step is there at once, as a list. `live` needs a kernel, and is a stepper where there is none.
 """
 
 from __future__ import annotations
@@ -83,8 +84,55 @@ document.querySelectorAll(".stepper:not([data-ready])").forEach(function (root) 
 """.strip()
 
 
+EXPLORER_STYLE = """
+.explorer { margin: 1em 0; }
+.explorer-row { display: flex; flex-wrap: wrap; gap: .35em; align-items: flex-end; padding: 0; margin: .4em 0; }
+.explorer-row[hidden] { display: none; }
+.explorer-source { display: flex; flex-direction: column; text-align: center; min-width: 1.6em; }
+.explorer-source i { height: 3em; display: flex; align-items: flex-end; }
+.explorer-source i b { flex: 1; background: #d55e00; border-radius: .15em .15em 0 0; transition: height .15s; }
+.explorer-source span { border-top: 1px solid currentColor; padding: 0 .2em; }
+.explorer button { font: inherit; color: inherit; background: none; border: 1px solid currentColor;
+  border-radius: .3em; padding: .1em .5em; min-height: 2.2em; min-width: 2.2em; cursor: pointer; }
+.explorer button[aria-pressed="true"] { outline: 3px solid #d55e00; }
+.explorer button:focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
+.explorer output { display: block; min-height: 1.5em; }
+""".strip()
+
+# A target's button, pointed at, tapped or reached with the arrow keys, raises the bars of the sources it looks at.
+EXPLORER_SCRIPT = """
+document.querySelectorAll(".explorer:not([data-ready])").forEach(function (root) {
+  root.dataset.ready = "";
+  const bars = root.querySelectorAll(".explorer-source b"), says = root.querySelector("output");
+  const targets = Array.from(root.querySelectorAll("button"));
+  function look(target) {
+    target.dataset.weights.split(" ").forEach(function (weight, i) { bars[i].style.height = 100 * weight + "%"; });
+    targets.forEach(function (other) {
+      other.setAttribute("aria-pressed", other === target);
+      other.tabIndex = other === target ? 0 : -1;
+    });
+    says.textContent = target.dataset.says;
+  }
+  targets.forEach(function (target, place) {
+    target.onmouseenter = target.onfocus = target.onclick = function () { look(target); };
+    target.onkeydown = function (event) {
+      const last = targets.length - 1;
+      const to = { ArrowLeft: place - 1, ArrowRight: place + 1, Home: 0, End: last }[event.key];
+      if (to === undefined || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) { return; }
+      event.preventDefault();
+      targets[Math.min(last, Math.max(0, to))].focus();
+    };
+  });
+  root.querySelector(".explorer-list").hidden = true;
+  root.querySelectorAll(".explorer-row").forEach(function (row) { row.hidden = false; });
+  look(targets[0]);
+});
+""".strip()
+
+
 def plain(html: str) -> str:
-    """What a piece of HTML says, without its markup."""
+    """What a piece of HTML says, without its markup, its style and its script."""
+    html = re.sub(r"<(style|script)>.*?</\1>", " ", html, flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())
 
 
@@ -169,6 +217,49 @@ def strip(values: Sequence[float], *, label: str, limit: float | None = None) ->
         f'<div style="grid-column:2;display:flex;justify-content:space-between;gap:1em;{small}">'
         f"<span>0</span><span>{escape(label)}</span><span>{last}</span></div></div>"
     )
+
+
+def explorer(
+    sources: Sequence[str], targets: Sequence[str], weights: Sequence[Sequence[float]], *, label: str,
+    share: float = 0.1,
+) -> str:
+    """Target tokens that show, when pointed at, tapped or reached with the arrow keys, which sources they look at.
+
+    weights: for each target, a number from 0 to 1 for each source. HTML, for a frame or for `IPython.display.HTML`. In
+    words, and where no script runs, each target names the sources with at least `share` of its weight.
+    """
+    rows = [[float(weight) for weight in row] for row in weights]
+    if not label.strip() or not sources or len(rows) != len(targets) or any(len(row) != len(sources) for row in rows):
+        raise ValueError(
+            f"an explorer needs a label, and for each of {len(targets)} targets {len(sources)} weights, one a source; "
+            f"not {len(rows)} rows of {sorted({len(row) for row in rows})}"
+        )
+    if not all(-1e-6 <= weight <= 1 + 1e-6 for row in rows for weight in row):
+        raise ValueError("weights lie between 0 and 1")
+
+    def says(target: str, row: list[float]) -> str:
+        seen = sorted((pair for pair in zip(row, sources, strict=True) if pair[0] >= share), reverse=True)
+        looks = ", ".join(f"{source} {weight:.0%}" for weight, source in seen)
+        return escape(f"{target} looks at {looks or 'nothing in particular'}", quote=True)
+
+    told = [says(target, row) for target, row in zip(targets, rows, strict=True)]
+    columns = "".join(
+        f'<span class="explorer-source"><i><b style="height:0"></b></i><span>{escape(source)}</span></span>'
+        for source in sources
+    )
+    buttons = "".join(
+        f'<button type="button" data-weights="{" ".join(f"{weight:.3f}" for weight in row)}" data-says="{text}">'
+        f"{escape(target)}</button>"
+        for target, row, text in zip(targets, rows, told, strict=True)
+    )
+    return f"""<style>{EXPLORER_STYLE}</style>
+<div class="explorer" role="group" aria-label="{escape(label, quote=True)}">
+<div class="explorer-row" hidden aria-hidden="true">{columns}</div>
+<div class="explorer-row" hidden>{buttons}</div>
+<output aria-live="polite"></output>
+<ul class="explorer-list">{"".join(f"<li>{text}</li>" for text in told)}</ul>
+</div>
+<script>{EXPLORER_SCRIPT}</script>"""
 
 
 def answered(answer: Callable[..., Any], values: Mapping[str, Any]) -> str:
