@@ -24,10 +24,10 @@ from seq2seq.attention import (
     masked_softmax,
 )
 from seq2seq.bottleneck import VARIANTS
+from seq2seq.decoding import reorder
 from seq2seq.encoder_decoder import Decoder, EncoderDecoder, Memory, greedy_search
 from seq2seq.kit import corpora
 from seq2seq.kit.corpora import Splits
-from seq2seq.kit.search import reorder
 from seq2seq.kit.training import train_step
 from seq2seq.rnn import RNNDecoder, RNNEncoder, context_model
 from seq2seq.sequences import Batch, Vocab, batches, collate
