@@ -20,8 +20,12 @@ from seq2seq.sequences import Batch, Vocab, batches, training_batches
 __all__ = [
     "PROMPT",
     "TEXT",
+    "distinct",
     "endless_loss",
     "excerpts",
+    "grams",
+    "loops",
+    "repetition",
     "text_model",
     "text_study",
     "text_vocab",
@@ -62,7 +66,7 @@ def text_model(vocab: Vocab) -> EncoderDecoder:
 
 
 def text_study(*, steps: int = 800, seed: int = 0, until: int | None = None) -> dict:
-    """Train the model that goes on with a text; its loss on the validation documents."""
+    """Train the model that goes on with a text -> its loss on the validation texts."""
     texts = corpora.prose()
     vocab = text_vocab(texts.train)
     seed_everything(seed)
@@ -80,3 +84,29 @@ def text_study(*, steps: int = 800, seed: int = 0, until: int | None = None) -> 
 
 
 TEXT = Study("sampling-text", text_study, settings=({},), seeds=(0,))
+
+
+def grams(ids: Sequence[int], n: int) -> list[tuple[int, ...]]:
+    """All groups of n neighbours; ValueError where there is none."""
+    if not 1 <= n <= len(ids):
+        raise ValueError(f"a text of {len(ids)} has no groups of {n}")
+    return [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
+
+
+def repetition(ids: Sequence[int], n: int) -> float:
+    """rep-n: the share of a text's groups of n that it has said before."""
+    found = grams(ids, n)
+    return 1 - len(set(found)) / len(found)
+
+
+def distinct(texts: Sequence[Sequence[int]], n: int) -> float:
+    """distinct-n: the share of different groups of n among all of all texts."""
+    found = [gram for ids in texts for gram in grams(ids, n)]
+    return len(set(found)) / len(found)
+
+
+def loops(ids: Sequence[int]) -> bool:
+    """Whether a text ends in a phrase of two symbols or more, three times in a row."""
+    ids = list(ids)
+    ends = (ids[-3 * k :] for k in range(2, len(ids) // 3 + 1))
+    return any(end == 3 * end[: len(end) // 3] for end in ends)
