@@ -500,6 +500,8 @@ def truncated(
     log_probs: Tensor, top_k: int | None = None, top_p: float = 1.0
 ) -> Tensor:
     """log_probs (…, V) with all but the top k, then all but their nucleus, at -inf."""
+    if top_k is None and top_p == 1:
+        return log_probs
     ordered, index = log_probs.sort(dim=-1, descending=True)
     if top_k is not None:
         ordered[..., top_k:] = -torch.inf
