@@ -26,6 +26,7 @@ from seq2seq.decoding import (
     error_study,
     exact_search,
     examples_of,
+    first_beams,
     reorder,
     rescore,
     sample,
@@ -392,6 +393,20 @@ def test_ids_of_32_bits_are_ids():
     model, batch = rnn_of(), batch_of()
     ours = beam_search(model, batch.src.int(), batch.src_padding, 6)
     assert ours == beam_search(model, batch.src, batch.src_padding, 6)
+
+
+def test_rescoring_keeps_no_gradient_and_no_mode():
+    model, seen = rnn_of(), []
+    model.decoder.dropout.eval()
+    before = modes(model)
+    model.decoder.register_forward_hook(lambda part, *_: seen.append((torch.is_grad_enabled(), part.training)))
+    assert len(rescore(model, [([5], [4, EOS]), ([], [EOS])])[0]) == 2
+    assert seen == [(False, False)] and modes(model) == before and torch.is_grad_enabled()
+
+
+def test_beams_live_where_the_source_does():
+    beams = first_beams(None, 2, 3, torch.device("meta"))
+    assert {x.device.type for x in beams[:4]} == {"meta"} and beams.ids.shape == (2, 3, 1)
 
 
 # --- exact search ---
