@@ -255,7 +255,7 @@ def test_later_tokens_do_not_reach_back(kind):
 @pytest.mark.parametrize("score", SCORES)
 def test_a_row_does_not_feel_its_neighbours(score):
     letters, phones = Vocab("abcdefg"), Vocab("ABCDEFGHI")
-    model = attention_model(letters, phones, WIDTH, D, score=score).eval()
+    model = attention_model(letters, phones, WIDTH, D, attention=SCORES[score]).eval()
     batch = some_batch()
     together = model(batch)
     for row, (padding, target) in enumerate(zip(batch.src_padding, batch.tgt, strict=True)):
@@ -328,7 +328,7 @@ def test_training_learns():
 
 def test_every_argument_of_attention_model_reaches_both_halves():
     letters, phones = Vocab("abc"), Vocab("ABCDE")
-    model = attention_model(letters, phones, 5, 14, 3, 0.25, score="general")
+    model = attention_model(letters, phones, 5, 14, 3, 0.25, attention=SCORES["general"])
     encoder, decoder = model.encoder, model.decoder
     assert encoder.embedding.weight.shape == (7, 5) and decoder.embedding.weight.shape == (9, 5)
     assert decoder.output.weight.shape == (9, 14) and decoder.rnn.input_size == 5 + 14
@@ -354,8 +354,6 @@ def test_bad_input_is_told_what_is_wrong():
         decoder(torch.tensor([[1, 4], [1, 4]]), memory)
     with pytest.raises(ValueError, match="no summary"):
         decoder.init_state(memory._replace(summary=None))
-    with pytest.raises(ValueError, match="'additive'"):
-        attention_model(Vocab("ab"), Vocab("AB"), score="multiplicative")
     with pytest.raises(NotImplementedError):
         Attention()(torch.randn(B, D), memory.states, memory.padding)
 
