@@ -1,0 +1,319 @@
+"""What must hold of attention with a direction, whatever its weights. Coprime sizes, so no axis can be swapped."""
+
+import itertools
+import random
+from itertools import groupby
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from seq2seq.attention import AttentionDecoder
+from seq2seq.encoder_decoder import EncoderDecoder, greedy_search
+from seq2seq.guided_attention import (
+    ATTENTIONS,
+    SYMBOLS,
+    ContentAttention,
+    DirectedDecoder,
+    ForwardAttention,
+    LocationAwareAttention,
+    MonotonicAttention,
+    Watched,
+    count_edits,
+    directed_model,
+    expected_alignment,
+    frames_study,
+    guided_attention_loss,
+    guided_loss,
+    hard_alignment,
+    off_diagonal,
+    recordings,
+)
+from seq2seq.kit.corpora import Example
+from seq2seq.rnn import RNNEncoder
+from seq2seq.sequences import Batch, Vocab, collate
+from seq2seq.teacher_forcing import cross_entropy
+
+V_SRC, V_TGT, WIDTH, D, K = 11, 13, 3, 10, 7
+KINDS = list(ATTENTIONS)
+
+
+def a_model(kind: str) -> EncoderDecoder:
+    attention = ATTENTIONS[kind](D, D, K)
+    return EncoderDecoder(
+        RNNEncoder(V_SRC, WIDTH, D, bidirectional=True), DirectedDecoder(V_TGT, WIDTH, D, attention=attention),
+    )
+
+
+def some_batch() -> Batch:
+    """Five pairs of different lengths, one of them with an empty source."""
+    rng = random.Random(0)
+    lengths = [(7, 3), (0, 5), (4, 1), (2, 6), (5, 2)]
+    return collate([([rng.randrange(4, V_SRC) for _ in range(s)], [rng.randrange(4, V_TGT) for _ in range(t)])
+                    for s, t in lengths])
+
+
+def aligned(model: EncoderDecoder, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    return model.decoder.aligned(batch.tgt[:, :-1], model.encoder(batch.src, batch.src_padding))
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_steps_equal_forward_and_aligned(kind):
+    model, batch = a_model(kind).eval(), some_batch()
+    memory = model.encoder(batch.src, batch.src_padding)
+    logits, weights = aligned(model, batch)
+    torch.testing.assert_close(logits, model(batch))
+    state = model.decoder.init_state(memory)
+    for t, token in enumerate(batch.tgt[:, :-1].unbind(dim=1)):
+        found = model.decoder.step(token, state)
+        torch.testing.assert_close(found.logits, logits[:, t])
+        torch.testing.assert_close(found.weights, weights[:, t])
+        torch.testing.assert_close(found.state.previous, weights[:, t])
+        state = found.state
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_padding_changes_nothing_and_gets_no_weight(kind):
+    model, batch = a_model(kind).eval(), some_batch()
+    logits, weights = aligned(model, batch)
+    assert (weights.masked_select(batch.src_padding[:, None].expand_as(weights)) == 0).all()
+    for row, padding in enumerate(batch.src_padding):
+        length = int((~padding).sum())
+        one = Batch(batch.src[row : row + 1, :length], batch.tgt[row : row + 1], padding[None, :length])
+        alone, looked = aligned(model, one)
+        torch.testing.assert_close(alone[0], logits[row])
+        torch.testing.assert_close(looked[0], weights[row, :, :length])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_row_of_padding_gives_no_weight_and_finite_gradients(kind, training):
+    model = a_model(kind).train(training)
+    src = torch.tensor([[0, 0, 0], [5, 7, 2]])
+    states = model.encoder(src, src == Vocab.pad)
+    tgt = torch.tensor([[1, 4, 5], [1, 6, 7]])
+    logits, weights = model.decoder.aligned(tgt, states)
+    assert (weights[0] == 0).all()
+    logits.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_logit_depends_on_a_later_token(kind):
+    model, batch = a_model(kind).eval(), some_batch()
+    logits = model(batch)
+    for t in reversed(range(1, batch.tgt.shape[1] - 1)):  # what stands later is changed already
+        batch.tgt[:, t] = 4 + (batch.tgt[:, t] + 1) % (V_TGT - 4)
+        torch.testing.assert_close(model(batch)[:, :t], logits[:, :t])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_and_backward_without_a_device(kind):
+    model, batch = a_model(kind).to("meta"), some_batch().to("meta")
+    model(batch).sum().backward()
+    assert all(p.grad is None or p.grad.device.type == "meta" for p in model.parameters())
+
+
+def test_content_attention_is_that_of_the_chapter_before():
+    model, batch = a_model("content"), some_batch()
+    before = AttentionDecoder(V_TGT, WIDTH, D, attention=model.decoder.attention)
+    before.load_state_dict(model.decoder.state_dict())
+    memory = model.encoder(batch.src, batch.src_padding)
+    torch.testing.assert_close(before(batch.tgt[:, :-1], memory), model(batch))
+
+
+def test_without_filters_the_location_says_nothing():
+    attention, plain = LocationAwareAttention(D, D, K, filters=5, reach=2), ContentAttention(D, D, K)
+    attention.F.weight.data.zero_()
+    plain.load_state_dict(attention.state_dict(), strict=False)
+    query, keys, padding = torch.randn(3, D), torch.randn(3, 7, K), torch.zeros(3, 7, dtype=torch.bool)
+    previous = torch.rand(3, 7)
+    torch.testing.assert_close(
+        attention.align(query, keys, padding, previous), plain.align(query, keys, padding, previous))
+
+
+def test_the_location_moves_with_the_finger():
+    """Where all keys are alike, shifting the previous weights shifts the new ones, away from the ends."""
+    attention = LocationAwareAttention(D, D, K, filters=5, reach=2)
+    query, keys, padding = torch.randn(1, D), torch.randn(1, 1, K).expand(1, 17, K), torch.zeros(1, 17).bool()
+    here, there = torch.zeros(1, 17), torch.zeros(1, 17)
+    here[0, 6], there[0, 9] = 1.0, 1.0
+    before, after = (attention.align(query, keys, padding, place)[0] for place in (here, there))
+    torch.testing.assert_close(before[4:9], after[7:12])
+    assert (before[4:9] - before[0]).abs().max() > 1e-4, "the finger should make a difference"
+    torch.testing.assert_close(before[9:], before[9].expand(8))  # beyond its reach it makes none
+
+
+def enumerated(p: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    """p (T, S), start (S,) -> expected weights (T, S), over all paths i_1 ≤ … ≤ i_T that stop, by brute force."""
+    steps, length = p.shape
+    weights = torch.zeros(steps, length, dtype=p.dtype)
+    for first in range(length):
+        for t in range(steps):
+            for path in itertools.combinations_with_replacement(range(first, length), t + 1):
+                chance, at = start[first].clone(), first
+                for step, stop in enumerate(path):
+                    chance = chance * (1 - p[step, at:stop]).prod() * p[step, stop]
+                    at = stop
+                weights[t, path[-1]] += chance
+    return weights
+
+
+def test_the_expectation_is_the_sum_over_all_walks():
+    p, start = torch.rand(4, 5, dtype=torch.double), torch.rand(5, dtype=torch.double).softmax(0)
+    weights, rows = start[None], []
+    for chances in p:
+        weights = expected_alignment(chances[None], weights)
+        rows.append(weights[0])
+    torch.testing.assert_close(torch.stack(rows), enumerated(p, start))
+    assert all(row.sum() <= 1 for row in rows)
+
+
+def test_the_expectation_is_the_papers_closed_form():
+    """Raffel et al. (2017), equation 11: a = p · cumprod(1 - p) · cumsum(previous / cumprod(1 - p)), both exclusive."""
+    p, previous = torch.rand(3, 7, dtype=torch.double) * 0.8, torch.rand(3, 7, dtype=torch.double)
+    passed = torch.cumprod(F.pad(1 - p, (1, -1), value=1.0), dim=1)
+    torch.testing.assert_close(expected_alignment(p, previous), p * passed * torch.cumsum(previous / passed, dim=1))
+
+
+def test_certain_walks_are_their_own_expectation():
+    for _ in range(20):
+        stops, previous = torch.rand(3, 7) < 0.4, F.one_hot(torch.randint(7, (3,)), 7).float()
+        torch.testing.assert_close(expected_alignment(stops.float(), previous), hard_alignment(stops, previous))
+
+
+def test_a_hard_walk_never_goes_back_and_looks_at_one_place():
+    previous, at = F.one_hot(torch.tensor([2, 0, 6]), 7).float(), torch.tensor([2, 0, 6])
+    for _ in range(10):
+        previous = hard_alignment(torch.rand(3, 7) < 0.5, previous)
+        stopped = previous.sum(dim=1) == 1
+        assert ((previous == 0) | (previous == 1)).all() and (previous.sum(dim=1) <= 1).all()
+        assert (previous.argmax(dim=1)[stopped] >= at[stopped]).all()
+        at = torch.where(stopped, previous.argmax(dim=1), 7)
+    assert (hard_alignment(torch.ones(1, 7).bool(), torch.zeros(1, 7)) == 0).all()  # a walk that is over
+
+
+def test_monotonic_attention_is_random_in_training_alone():
+    model, batch = a_model("monotonic"), some_batch()
+    assert not torch.equal(aligned(model.train(), batch)[1], aligned(model, batch)[1])
+    assert torch.equal(aligned(model.eval(), batch)[1], aligned(model, batch)[1])
+    assert set(aligned(model, batch)[1].unique().tolist()) <= {0.0, 1.0}
+
+
+def test_the_gain_is_the_length_of_the_direction():
+    """The score does not change when v gets longer, and grows with the gain."""
+    attention = MonotonicAttention(D, D, K).eval()
+    arguments = torch.randn(3, D), torch.randn(3, 7, K), torch.zeros(3, 7).bool(), torch.eye(7)[:3]
+    torch.manual_seed(1)
+    before = attention.train().align(*arguments)
+    attention.v.weight.data *= 5
+    torch.manual_seed(1)
+    torch.testing.assert_close(attention.align(*arguments), before)
+    attention.gain.data *= 5
+    torch.manual_seed(1)
+    assert not torch.allclose(attention.align(*arguments), before)
+
+
+def test_forward_attention_stays_or_moves_by_one():
+    attention, S = ForwardAttention(D, D, K), 7
+    query, keys, padding = torch.randn(S, D), torch.randn(S, S, K), torch.zeros(S, S).bool()
+    weights = attention.align(query, keys, padding, torch.eye(S))  # row i: the finger on i
+    content = ContentAttention.align(attention, query, keys, padding, torch.eye(S))
+    for i in range(S):
+        allowed = [i, i + 1][: S - i]
+        expected = torch.zeros(S)
+        expected[allowed] = content[i, allowed] / content[i, allowed].sum()
+        torch.testing.assert_close(weights[i], expected, atol=1e-4, rtol=1e-3)
+
+
+def test_the_diagonal_is_free_and_each_row_has_its_own():
+    src_padding = torch.tensor([[False] * 6, [False] * 3 + [True] * 3])
+    tgt_padding = torch.tensor([[False] * 3, [False] * 3])
+    away = off_diagonal(src_padding, tgt_padding, g=0.3)
+    for row, (T, S) in enumerate([(3, 6), (3, 3)]):
+        for t, i in itertools.product(range(T), range(S)):
+            expected = 1 - np.exp(-((t / T - i / S) ** 2) / (2 * 0.3**2))
+            assert away[row, t, i].item() == pytest.approx(expected, abs=1e-6)
+    assert away[1, 1, 1] == 0 and away[0, 1, 2] == 0
+
+
+def test_the_guided_loss_is_a_mean_over_symbols_whatever_the_padding():
+    weights = torch.rand(2, 3, 6).softmax(dim=-1)
+    src_padding = torch.tensor([[False] * 6, [False] * 4 + [True] * 2])
+    tgt_padding = torch.tensor([[False] * 3, [False, True, True]])
+    weights = weights.masked_fill(src_padding[:, None], 0.0)
+    together = guided_attention_loss(weights, src_padding, tgt_padding)
+    first = guided_attention_loss(weights[:1], src_padding[:1], tgt_padding[:1])
+    second = guided_attention_loss(weights[1:, :1, :4], src_padding[1:, :4], tgt_padding[1:, :1])
+    torch.testing.assert_close(together, (3 * first + second) / 4)
+
+
+def test_guidance_adds_its_share_and_none_adds_nothing():
+    model, batch = a_model("content"), some_batch()
+    gold = cross_entropy(model, batch)
+    torch.testing.assert_close(guided_loss(model, batch, guidance=0.0), gold)
+    away = guided_attention_loss(aligned(model, batch)[1], batch.src_padding, batch.tgt[:, 1:] == Vocab.pad)
+    torch.testing.assert_close(guided_loss(model, batch), gold + away)
+    torch.testing.assert_close(guided_loss(model, batch, guidance=3.0), gold + 3 * away)
+
+
+def test_guidance_alone_teaches_the_diagonal():
+    batch, model = some_batch(), a_model("content")
+    watched = Watched(guidance=1.0, batch=batch)
+    optimizer = torch.optim.Adam(model.decoder.attention.parameters(), lr=0.05)
+    before = guided_attention_loss(aligned(model, batch)[1], batch.src_padding, batch.tgt[:, 1:] == Vocab.pad)
+    for _ in range(51):
+        loss = watched(model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert len(watched.shares) == 2 and watched.shares[1] < watched.shares[0]
+    assert watched.shares[0] == pytest.approx(before.item())
+
+
+def test_recordings_are_what_they_say():
+    for e in recordings(50, 3, 6, seed=0, noise=0.0):
+        runs = [(symbol, len(list(run))) for symbol, run in groupby(e.source)]
+        assert tuple(symbol for symbol, _ in runs) == e.target
+        assert all(2 <= length <= 4 for _, length in runs) and 3 <= len(e.target) <= 6
+    noisy = recordings(200, 12, 12, seed=0, noise=0.5)
+    clean = recordings(200, 12, 12, seed=0, noise=0.0)
+    assert recordings(5, 3, 6, seed=1) == recordings(5, 3, 6, seed=1) != recordings(5, 3, 6, seed=2)
+    assert sum(len(e.source) for e in noisy) == pytest.approx(sum(len(e.source) for e in clean), rel=0.05)
+    assert all(a != b for e in noisy for a, b in itertools.pairwise(e.target))
+
+
+def test_edits_are_named_from_the_listeners_side():
+    gold = [Example(("x",), (tuple("abcd"),)), Example(("x",), (tuple("abcd"),))]
+    assert count_edits([list("abd"), list("abcd")], gold) == {"omitted": 1 / 8, "added": 0, "wrong": 0}
+    assert count_edits([list("abccd"), list("abxd")], gold) == {"omitted": 0, "added": 1 / 8, "wrong": 1 / 8}
+
+
+def test_a_study_replays_itself_and_scores_every_length():
+    settings = {"attention": "location", "guidance": 1.0, "steps": 3}
+    result, again = frames_study(**settings, seed=1), frames_study(**settings, seed=1, until=2)
+    assert result["losses"][:2] == again["losses"] and set(again) == {"losses"}
+    assert frames_study(**settings, seed=2, until=2)["losses"] != again["losses"]
+    assert all(set(result[n]) == {"error", "omitted", "added", "wrong"} for n in ("8", "12", "24", "40"))
+    with pytest.raises(ValueError, match="monotonic"):
+        frames_study(attention="monotone")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_search_writes_and_says_where_it_looked(kind):
+    model = a_model(kind)
+    batch = some_batch()
+    found = greedy_search(model, batch.src, batch.src_padding, max_len=5)
+    assert found.weights.shape == (*found.tokens.shape, batch.src.shape[1])
+
+
+def test_a_model_has_the_attention_asked_for():
+    vocab = Vocab(SYMBOLS)
+    for make in ATTENTIONS.values():
+        assert type(directed_model(vocab, vocab, attention=make).decoder.attention) is make
