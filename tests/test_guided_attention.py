@@ -291,7 +291,7 @@ def test_recordings_are_what_they_say():
 
 def test_edits_are_named_from_the_listeners_side():
     gold = [Example(("x",), (tuple("abcd"),)), Example(("x",), (tuple("abcd"),))]
-    assert count_edits([list("abd"), list("abcd")], gold) == {"omitted": 1 / 8, "added": 0, "wrong": 0}
+    assert count_edits([list("acd"), list("abcd")], gold) == {"omitted": 1 / 8, "added": 0, "wrong": 0}
     assert count_edits([list("abccd"), list("abxd")], gold) == {"omitted": 0, "added": 1 / 8, "wrong": 1 / 8}
 
 
