@@ -20,6 +20,11 @@ with open("runs.txt", "a") as runs:
 {then}"""
 
 
+@pytest.fixture(autouse=True)
+def two_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book_execution, "JOBS", 2)  # whatever `make JOBS=…` says
+
+
 @pytest.fixture
 def book(library: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
     monkeypatch.setenv("PYTHONPATH", str(library))
