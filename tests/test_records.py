@@ -513,3 +513,10 @@ def test_studies_are_found_by_name_in_the_chapters():
 def test_records_lie_in_the_package():
     [study] = tool.studies(["bottleneck-g2p-en"])
     assert (Path(records.__file__).parents[1] / "records" / "bottleneck-g2p-en.json").samefile(study.path)
+
+
+def test_edits_are_written_in_one_character_each_and_read_again():
+    edits, lengths = [0, 9, 35, 36, 1000], [1, 2, 3, 4, 5]
+    written = {"edits": records.digits(edits), "lengths": records.digits(lengths)}
+    assert all(len(text) == 5 for text in written.values())
+    assert records.words_of([written, written]).tolist() == [[0, 2], [18, 4], [70, 6], [70, 8], [70, 10]]
