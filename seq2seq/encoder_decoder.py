@@ -57,7 +57,7 @@ class Step(NamedTuple):
 
     logits: Tensor  # (B, V) scores of the next token
     state: Any  # what the next step needs; every tensor in it is batch first
-    weights: Tensor | None = None  # (B, S) where an attention looked, if there is one
+    weights: Tensor | None = None  # (B, S) for attention, a later chapter
 
 
 def check_target(tgt_in: Tensor, memory: Memory) -> None:

@@ -179,7 +179,7 @@ def labels_of(batch: Batch) -> Tensor:
 
 
 def tag_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """The mean cross-entropy of the right labels, in nats; padding does not count."""
+    """The mean cross-entropy (natural log) of the right labels; padding is left out."""
     logits = model(batch.src, batch.src_padding)  # (B, S, labels)
     gold = labels_of(batch)  # (B, S)
     return F.cross_entropy(logits.flatten(0, 1), gold.flatten(), ignore_index=Vocab.pad)
