@@ -69,6 +69,15 @@ def test_apostrophes_and_languages_are_set_in_text_only():
     assert light.set_type(made) == made
 
 
+def test_a_table_has_typographic_headings_and_marks_its_chinese_but_leaves_what_was_printed():
+    table = ('<table id="T_1"><thead><tr><th>the model\'s</th><th>Chinese</th></tr></thead>'
+             "<tbody><tr><td>l's 牛 &lt; 1</td><td>牛</td></tr></tbody></table>")
+    made = light.set_type(f"<article>{table}</article>")
+    assert "<th>the model’s</th>" in made
+    assert "<td>l's <span lang=\"zh-Hans\">牛</span> &lt; 1</td>" in made and '<td lang="zh-Hans">牛</td>' in made
+    assert light.set_type(made) == made
+
+
 def test_code_keeps_only_the_spans_that_have_a_colour():
     css = ""
     for theme, own in ("light", "#080808"), ("dark", "#f8f8f2"):

@@ -280,8 +280,8 @@ def fewer_spans(text: str, plain: set[str]) -> str:
 
 
 def in_language(table: str) -> str:
-    """An output's table with `lang` on each column whose heading names a language of the book."""
-    if not any(f">{name}" in re.sub(r">\s+", ">", table) for name in LANGUAGES):
+    """An output's table with `lang` on each column whose heading names a language of the book, and on Chinese words."""
+    if not HAN.search(table) and not any(f">{name}" in re.sub(r">\s+", ">", table) for name in LANGUAGES):
         return table
     made = BeautifulSoup(table, "html.parser")
     for number, heading in enumerate(made.select("thead tr:first-child th")):
@@ -289,7 +289,15 @@ def in_language(table: str) -> str:
             if heading.get_text().strip().startswith(name):
                 for cell in made.select(f"tbody tr > :nth-child({number + 1})"):
                     cell["lang"] = code
+    for text in made.find_all(string=HAN):
+        if not text.find_parent(lang=True):
+            text.replace_with(BeautifulSoup(marked(html.escape(text, quote=False)), "html.parser"))
     return str(made)
+
+
+def marked(text: str) -> str:
+    """A piece of a page's text with its Chinese words marked as such."""
+    return HAN.sub(r'<span lang="zh-Hans">\1</span>', text)
 
 
 def set_type(page: str) -> str:
@@ -299,11 +307,10 @@ def set_type(page: str) -> str:
         return page
 
     def piece(match: re.Match[str]) -> str:
-        if match["table"]:
-            return in_language(match["table"])
-        if not match["text"]:
-            return match[0]
-        return HAN.sub(r'<span lang="zh-Hans">\1</span>', APOSTROPHE.sub("’", match["text"]))
+        if match["table"]:   # its headings are the page's words, its cells are what the code printed
+            head, end_of_head, body = match["table"].partition("</thead>")
+            return in_language(APOSTROPHE.sub("’", head) + end_of_head + body)
+        return marked(APOSTROPHE.sub("’", match["text"])) if match["text"] else match[0]
 
     return page[:start] + PIECES.sub(piece, page[start:end]) + page[end:]
 

@@ -1,7 +1,7 @@
 """A small book with one of each component, made of the real book's settings, styles and pages, without any training.
 
-The chapters are empty but for their titles, and the records are those of `looks/records`, so that a page looks the same
-until somebody changes how pages look.
+The chapters are empty but for their titles, the page of components is the first of them, the landing page shows six of
+them, and the records are those of `looks/records`: so a page looks the same until somebody changes how pages look.
 """
 
 import os
@@ -15,6 +15,16 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = Path(__file__).with_name("looks")
+CARD = re.compile(r":::\{grid-item-card\} \d.*?\n:::\n\n?", re.DOTALL)
+PLAN = re.compile(r'<ol start="\d+">.*?</ol>', re.DOTALL)
+
+
+def short_path(landing: str) -> str:
+    """The landing page with six chapters and a plan of four, however many the book has."""
+    for card in CARD.findall(landing)[6:]:
+        landing = landing.replace(card, "")
+    plan = "\n".join(f"<li>{topic}</li>" for topic in ("attention", "the Transformer", "copying", "and so on"))
+    return PLAN.sub(f'<ol start="7">\n{plan}\n</ol>', landing)
 
 
 def make(folder: Path) -> Path:
@@ -25,6 +35,7 @@ def make(folder: Path) -> Path:
     for link in ("_config.yml", "tools", "_build/frontend", "requirements.txt", "CONTRIBUTING.md"):
         (folder / link).symlink_to(ROOT / link)
     shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("node_modules"))
+    (folder / "book/index.md").write_text(short_path((ROOT / "book/index.md").read_text("utf-8")), "utf-8")
     (folder / "seq2seq/records").symlink_to(SOURCES / "records")
     for page in (ROOT / "chapters").glob("*.md"):
         title = re.search(r"^# .*$", page.read_text("utf-8"), re.MULTILINE)[0]
@@ -32,7 +43,7 @@ def make(folder: Path) -> Path:
     shutil.copy(SOURCES / "components.md", folder / "chapters")
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
     numbered = next(part for part in toc["parts"] if part.get("numbered"))
-    numbered["chapters"].append({"file": "chapters/components"})
+    numbered["chapters"].insert(0, {"file": "chapters/components"})
     (folder / "_toc.yml").write_text(yaml.safe_dump(toc), "utf-8")
     (folder / "chapters/static").symlink_to(ROOT / "book/static")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SEQ2SEQ_BUDGET": "cpu"}
