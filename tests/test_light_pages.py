@@ -85,12 +85,23 @@ def test_code_keeps_only_the_spans_that_have_a_colour():
             html[data-theme="{theme}"] .highlight .n {{ color: {own} }} /* Name */
             html[data-theme="{theme}"] .highlight .gs {{ font-weight: bold; color: {own} }}
             html[data-theme="{theme}"] .highlight .k {{ color: {"#080808" if theme == "light" else "red"} }}"""
-    assert light.plain_classes(css) == {"n"}
+    looks = light.token_looks(css)
+    assert looks["n"] == {"", "n"} and looks["k"] == {"k"} and looks["gs"] == {"gs"}
     page = ('<span class="n">a</span><div class="highlight"><pre><span></span><span class="k">if</span> '
-            '<span class="n">x&lt;y</span></pre></div>')
-    made = light.fewer_spans(page, {"n"})
-    assert made == page.replace('<span class="n">x&lt;y</span>', "x&lt;y") and light.fewer_spans(made, {"n"}) == made
-    assert light.fewer_spans(page, set()) == page
+            '<span class="n">x&lt;y</span><span class="o">+</span></pre></div>')
+    made = light.fewer_spans(page, looks)
+    assert made == page.replace('<span class="n">x&lt;y</span><span class="o">+</span>', "x&lt;y+")
+    assert light.fewer_spans(made, looks) == made
+
+
+def test_neighbours_of_one_colour_share_a_span():
+    code = '<div class="highlight"><pre>{}</pre></div>'.format
+    strings = frozenset({"sa", "s2", "si"})
+    looks = {kind: strings for kind in strings} | {"k": frozenset({"k"})}
+    page = code('<span class="sa">f</span><span class="s2">&quot;</span><span class="si">{</span>x'
+                '<span class="si">}</span> <span class="s2">&quot;</span><span class="k">if</span>')
+    assert light.fewer_spans(page, looks) == code('<span class="sa">f&quot;{</span>x<span class="si">}</span> '
+                                                  '<span class="s2">&quot;</span><span class="k">if</span>')
 
 
 def test_drawings_have_their_room_before_they_arrive(tmp_path: Path):

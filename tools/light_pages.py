@@ -65,6 +65,7 @@ PIECES = re.compile(
     r"(?P<table><table[^>]*(?:class=\"[^\"]*dataframe|id=\"T_).*?</table>)|<[^>]*>|(?P<text>[^<]+)", re.DOTALL)
 # Code's colours: `html[data-theme="light"] .highlight .n { color: #080808 }`, and a block's own without a class.
 CODE_COLOUR = re.compile(r'\[data-theme="(\w+)"\] \.highlight(?: \.(\w+))? \{([^}]*)\}')
+PLAIN = {"o"}   # operators: coloured like strings, they cost a third of all spans and tell a reader nothing
 CODE = re.compile(r'(?<=<div class="highlight">)<pre>.*?</pre>', re.DOTALL)
 # A picture of the book's own, and how many pixels one unit of its coordinates is.
 DRAWING = re.compile(r'<img\b[^>]*\bsrc="(?P<src>[^":]*_images/[^"]*\.svg)"[^>]*>')
@@ -264,19 +265,33 @@ def sized(text: str, page: Path) -> str:
     return DRAWING.sub(one, text)
 
 
-def plain_classes(css: str) -> set[str]:
-    """Kinds of code tokens that have the colour of the code around them, in every theme."""
+def token_looks(css: str) -> dict[str, frozenset[str]]:
+    """Each kind of code token -> the kinds that look the same in every theme; "" stands for the code around them."""
     looks: dict[str, dict[str, str]] = {}
     for theme, kind, body in CODE_COLOUR.findall(css):
         colour = re.search(r"(?<!-)\bcolor: (\S+)", body)
         looks.setdefault(kind, {})[theme] = colour[1] if colour and (not kind or body.strip() == colour[0]) else body
-    return {kind for kind, look in looks.items() if kind and look == looks[""]}
+    return {kind: frozenset(other for other in looks if looks[other] == looks[kind]) for kind in looks}
 
 
-def fewer_spans(text: str, plain: set[str]) -> str:
-    """A page's code without the highlighter's spans around what has no colour of its own: half of a page's elements."""
-    span = re.compile(rf'<span class="(?:{"|".join(sorted(plain))})">([^<]*)</span>')
-    return CODE.sub(lambda code: span.sub(r"\1", code[0]), text) if plain else text
+def fewer_spans(text: str, looks: dict[str, frozenset[str]]) -> str:
+    """A page's code without most of the highlighter's spans, which were half of a page's elements.
+
+    Operators and what has no colour of its own need none; neighbours of one colour, as in an f-string, share one.
+    """
+    plain = {*PLAIN, *looks.get("", ())} - {""}
+    bare = re.compile(rf'<span class="(?:{"|".join(sorted(plain))})">([^<]*)</span>')
+    alike = {"|".join(sorted(kinds)) for kinds in looks.values() if "" not in kinds}
+    pairs = [re.compile(rf'(<span class="(?:{kinds})">[^<]*)</span><span class="(?:{kinds})">') for kinds in alike]
+
+    def fewer(code: re.Match[str]) -> str:
+        made = bare.sub(r"\1", code[0])
+        for pair in pairs:
+            while (joined := pair.sub(r"\1", made)) != made:
+                made = joined
+        return made
+
+    return CODE.sub(fewer, text)
 
 
 def in_language(table: str) -> str:
@@ -335,11 +350,11 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     shrink_icons(site)
     bundle_styles(after, site)
     # A few constants that the page's own inline scripts need: in the page, they cost no request.
-    plain = plain_classes((site / "_static/pygments.css").read_text("utf-8"))
+    looks = token_looks((site / "_static/pygments.css").read_text("utf-8"))
     options = f"<script>{(site / '_static/documentation_options.js').read_text('utf-8')}</script>"
     for path, text in after.items():
         up = "../" * (len(path.relative_to(site).parts) - 1)
-        light = sized(fewer_spans(set_type(lighten(text)), plain), path)
+        light = sized(fewer_spans(set_type(lighten(text)), looks), path)
         light = early_font(OPTIONS_SCRIPT.sub(lambda _: options, light), up)
         if light != before[path]:
             path.write_text(light, "utf-8")
