@@ -358,6 +358,15 @@ def test_a_picture_says_what_it_shows_and_takes_the_pages_ink(figures):
     assert page.count("<svg") == 1 and "<?xml" not in page
 
 
+def test_a_heat_map_is_as_many_pixels_as_it_has_cells():
+    with plt.rc_context():
+        plots.use()
+        figure, axes = plt.subplots()
+        axes.imshow(np.zeros((4, 6)), aspect="auto")
+        [image] = re.findall(r"<image[^>]*>", plots.show(figure, "Zeros.").svg)
+    assert 'width="6" height="4"' in image and "pixelated" in image
+
+
 def test_a_picture_is_an_image_where_no_html_can_go(figures):
     with plt.rc_context():
         plots.use()

@@ -51,6 +51,7 @@ def use() -> None:
         "legend.frameon": False,
         "font.size": 11,
         "font.family": "sans-serif",
+        "image.interpolation": "none",   # a cell of a heat map is a pixel of the file, not hundreds
         "savefig.transparent": True,
         "svg.fonttype": "none",
     }
