@@ -93,6 +93,7 @@ def test_pictures_say_in_words_what_they_show(records):
     bars = lengths(found)
     heights = [float(x) for x in re.findall(r"height:([\d.]+)rem", bars)]
     assert heights[1] == pytest.approx(4 * heights[0], abs=0.05)
+    assert "bars-key" in bars and "attention" not in bars           # which is not among these records
     assert measured_on(found) == "two <cores>, torch 2.14, 2030-01"
 
 
@@ -101,6 +102,8 @@ def test_the_books_own_records_can_be_shown():
     assert found[0].is_base and len(found) > 5
     assert len({system.name for system in found}) == len(found)     # two rows of one name would puzzle a reader
     assert not any(system.name.startswith(system.study) for system in found)
+    pairs = re.findall(r"one vector (\d+) %, attention (\d+) %", lengths(found))
+    assert len(pairs) == 4 and all(int(one) > int(other) for one, other in pairs)
 
 
 TABLE = ('<table class="table"><thead><tr><th class="head"><p>A &amp; B</p></th><th>PER</th><th>WER</th></tr></thead>'

@@ -22,6 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 
 FOLDER = Path("seq2seq/records")
 BASE = "GRU, two directions, context vector at every step"
+BESIDE = "attention-lengths", {"hidden_size": 244}   # the system with attention that has as many parameters as BASE
 # The system that each study runs when it is given no setting.
 NAMES = {"bottleneck-variants": BASE, "bottleneck-g2p-en": "g2p-en, published weights",
          "bottleneck-tagger": "tagger, one label per letter", "decoding-beams": "beam of five",
@@ -144,15 +145,30 @@ def dots(found: list[System]) -> str:
 
 
 def lengths(found: list[System]) -> str:
-    """How the error of the first system grows with the length of the word: a bar for each group of lengths."""
-    groups = [row["result"]["by_length"] for row in found[0].rows]
-    means = {name: float(np.mean([group[name] for group in groups])) for name in groups[0]}
-    rem = 11 / max(means.values())
-    bars = "".join(f'<div><b>{100 * value:.0f} %</b><span style="height:{rem * value:.2f}rem"></span>'
-                   f"<em>{html.escape(name)}</em></div>" for name, value in means.items())  # fmt: skip
-    said = "; ".join(f"{name} letters {100 * value:.0f} %" for name, value in means.items())
-    label = html.escape(f"Phonemes wrong, by length of the word: {said}")
-    return f'<div class="bars" role="img" aria-label="{label}">{bars}</div>'
+    """How the error grows with the length of the word: bars of the first system, and of BESIDE if on record."""
+    shown = {"one vector": found[0]}
+    for system in found:
+        if (system.study, system.setting) == BESIDE:
+            shown["attention"] = system
+    means = {name: by_length(system) for name, system in shown.items()}
+    rem = 11 / max(max(groups.values()) for groups in means.values())
+    bars, said = [], []
+    for group in means["one vector"]:
+        rates = {name: groups[group] for name, groups in means.items()}
+        pair = "".join(f'<span><b>{100 * rate:.0f} %</b><i style="height:{rem * rate:.2f}rem"></i></span>'
+                       for rate in rates.values())  # fmt: skip
+        bars.append(f"<div><p>{pair}</p><em>{html.escape(group)}</em></div>")
+        said.append(f"{group} letters " + ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in rates.items()))
+    key = "".join(f"<span><i></i>{name}</span>" for name in means) if len(means) > 1 else ""
+    label = html.escape(f"Phonemes wrong, by length of the word: {'; '.join(said)}")
+    return (f'<div role="img" aria-label="{label}"><p class="bars-key">{key}</p>'
+            f'<div class="bars">{"".join(bars)}</div></div>')  # fmt: skip
+
+
+def by_length(system: System) -> dict[str, float]:
+    """Mean PER over the seeds for each group of lengths."""
+    groups = [row["result"]["by_length"] for row in system.rows]
+    return {name: float(np.mean([group[name] for group in groups])) for name in groups[0]}
 
 
 def measured_on(found: list[System]) -> str:
