@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seq2seq.attention import AdditiveAttention, AttentionDecoder, masked_softmax
+from seq2seq.bottleneck import scores
 from seq2seq.encoder_decoder import EncoderDecoder, Memory, check_target
 from seq2seq.kit import corpora, device, seed_everything, train
 from seq2seq.kit.corpora import Example
 from seq2seq.kit.records import Study
-from seq2seq.rnn import RNNEncoder, error_by_length, one_of, transduce, vocabularies
+from seq2seq.rnn import RNNEncoder, one_of, transduce, vocabularies
 from seq2seq.sequence_labelling import error_rates
 from seq2seq.sequences import (
     Batch,
@@ -34,6 +35,7 @@ __all__ = [
     "ROWS",
     "SYMBOLS",
     "TESTED",
+    "WEIGHTS",
     "WORDS",
     "ContentAttention",
     "DirectedDecoder",
@@ -52,7 +54,9 @@ __all__ = [
     "off_diagonal",
     "off_diagonal_share",
     "recordings",
+    "repeats",
     "spoken",
+    "weight_study",
     "words_study",
 ]
 
@@ -283,15 +287,22 @@ class ForwardAttention(ContentAttention):
         return weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
 
 
+def repeats(said: Sequence[str]) -> int:
+    """How many symbols end a run of three that `said` has had before."""
+    threes = list(zip(said, said[1:], said[2:], strict=False))
+    return len(threes) - len(set(threes))
+
+
 def count_edits(written: Sequence[Sequence[str]], examples: Sequence[Example]) -> dict:
-    """Omitted, added and wrong symbols, each as a share of the gold ones."""
-    found = dict.fromkeys(("insert", "delete", "replace"), 0)
-    for said, e in zip(written, examples, strict=True):
-        for edit in Levenshtein.editops(said, e.target):
-            found[edit.tag] += 1  # what has to be inserted was omitted
-    total = sum(len(e.target) for e in examples)
+    """Omitted, added, wrong and repeated symbols, each as a share of the gold ones."""
     names = {"insert": "omitted", "delete": "added", "replace": "wrong"}
-    return {names[tag]: number / total for tag, number in found.items()}
+    found = dict.fromkeys((*names.values(), "repeated"), 0)
+    for said, e in zip(written, examples, strict=True):
+        found["repeated"] += repeats(said)
+        for edit in Levenshtein.editops(said, e.target):
+            found[names[edit.tag]] += 1  # what has to be inserted was omitted
+    total = sum(len(e.target) for e in examples)
+    return {name: number / total for name, number in found.items()}
 
 
 @torch.no_grad()
@@ -339,10 +350,14 @@ def frames_study(
     attention: str,
     guidance: float = 0.0,
     steps: int = 600,
+    split: str = "test",
     seed: int = 0,
     until: int | None = None,
 ) -> dict:
-    """Train on messages of 4 to 12 letters; score messages of TESTED letters."""
+    """Train on messages of 4 to 12 letters; score validation messages of 24 letters
+    and, with split="test", other messages of TESTED letters.
+    """
+    one_of(split, "validation", "test")
     vocab, make = Vocab(SYMBOLS), ATTENTIONS[one_of(attention, *ATTENTIONS)]
     seed_everything(seed)
     model = directed_model(vocab, vocab, attention=make).to(device())
@@ -351,15 +366,20 @@ def frames_study(
     loss = Watched(guidance, held_out)
     stream = training_batches(pairs, 64, seed)
     history = train(model, stream, steps, loss=loss, lr=5e-3, until=until)
-    result = {"losses": history.losses, "off_diagonal": loss.shares}
     if until is not None:
         return {"losses": history.losses}
-    for n in TESTED:
-        unseen = recordings(100, n, n, seed=1000 + n)
+
+    def score(n: int, unseen: list[Example]) -> dict:
         sources = [e.source for e in unseen]
         written = transduce(model, sources, vocab, vocab, max_len=2 * n + 10)
         rate, _ = error_rates(written, [e.targets for e in unseen])
-        result[str(n)] = {"error": rate, **count_edits(written, unseen)}
+        return {"error": rate, **count_edits(written, unseen)}
+
+    result = {"losses": history.losses, "off_diagonal": loss.shares}
+    result["validation"] = score(24, recordings(100, 24, 24, seed=3))["error"]
+    if split == "test":
+        for n in TESTED:
+            result[str(n)] = score(n, recordings(100, n, n, seed=1000 + n))
     return result
 
 
@@ -371,10 +391,14 @@ def words_study(
     attention: str,
     guidance: float = 0.0,
     steps: int = 400,
+    split: str = "test",
     seed: int = 0,
     until: int | None = None,
 ) -> dict:
-    """Train on pronunciations; PER and WER on the validation and the test split."""
+    """Train on pronunciations; PER on the validation split and, with split="test",
+    all scores on the test split.
+    """
+    one_of(split, "validation", "test")
     words, make = corpora.pronunciations(), ATTENTIONS[one_of(attention, *ATTENTIONS)]
     letters, phones = vocabularies(words.train)
     seed_everything(seed)
@@ -386,14 +410,43 @@ def words_study(
     history = train(model, stream, steps, loss=loss, lr=5e-3, until=until)
     if until is not None:
         return {"losses": history.losses}
-    result = {"losses": history.losses, "off_diagonal": loss.shares}
-    for name, examples in (("validation", words.validation), ("test", words.test)):
+
+    def write(examples: Sequence[Example]) -> list[list[str]]:
         sources = [e.source for e in examples]
-        written = transduce(model, sources, letters, phones, max_len=30)
-        per, wer = error_rates(written, [e.targets for e in examples])
-        by_length = error_by_length(written, examples)
-        result[name] = {"per": per, "wer": wer, "by_length": by_length}
+        return transduce(model, sources, letters, phones, max_len=30)
+
+    unseen = words.validation
+    result = {"losses": history.losses, "off_diagonal": loss.shares}
+    result["validation"], _ = error_rates(write(unseen), [e.targets for e in unseen])
+    if split == "test":
+        result |= scores(write(words.test), None, words.test)
     return result
 
+
+def weight_study(
+    *,
+    task: str,
+    attention: str,
+    guidance: float,
+    seed: int = 0,
+    until: int | None = None,
+) -> dict:
+    """One weight of the guidance, scored on the validation data alone."""
+    run = {"frames": frames_study, "words": words_study}[one_of(task, "frames", "words")]
+    setting = {"attention": attention, "guidance": guidance, "split": "validation"}
+    return run(**setting, seed=seed, until=until)
+
+
+WEIGHTS = Study(
+    "guided_attention-weights",
+    weight_study,
+    settings=tuple(
+        {"task": task, "attention": attention, "guidance": guidance}
+        for task in ("words", "frames")
+        for attention in ("content", "location")
+        for guidance in (0.1, 1.0, 10.0)
+    ),
+    seeds=(3,),  # none of those that are reported
+)
 
 WORDS = Study("guided_attention-words", words_study, settings=ROWS)
