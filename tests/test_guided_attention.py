@@ -3,17 +3,23 @@
 import itertools
 import random
 from itertools import groupby
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from seq2seq import guided_attention
 from seq2seq.attention import AttentionDecoder
 from seq2seq.encoder_decoder import EncoderDecoder, greedy_search
 from seq2seq.guided_attention import (
     ATTENTIONS,
+    FRAMES,
     SYMBOLS,
+    TESTED,
+    WEIGHTS,
+    WORDS,
     ContentAttention,
     DirectedDecoder,
     ForwardAttention,
@@ -29,8 +35,13 @@ from seq2seq.guided_attention import (
     hard_alignment,
     off_diagonal,
     recordings,
+    repeats,
+    weight_study,
+    words_study,
 )
+from seq2seq.kit import corpora
 from seq2seq.kit.corpora import Example
+from seq2seq.kit.records import words_of
 from seq2seq.rnn import RNNEncoder
 from seq2seq.sequences import Batch, Vocab, collate
 from seq2seq.teacher_forcing import cross_entropy
@@ -291,18 +302,76 @@ def test_recordings_are_what_they_say():
 
 def test_edits_are_named_from_the_listeners_side():
     gold = [Example(("x",), (tuple("abcd"),)), Example(("x",), (tuple("abcd"),))]
-    assert count_edits([list("acd"), list("abcd")], gold) == {"omitted": 1 / 8, "added": 0, "wrong": 0}
-    assert count_edits([list("abccd"), list("abxd")], gold) == {"omitted": 0, "added": 1 / 8, "wrong": 1 / 8}
+    none = dict.fromkeys(("omitted", "added", "wrong", "repeated"), 0)
+    assert count_edits([list("acd"), list("abcd")], gold) == none | {"omitted": 1 / 8}
+    assert count_edits([list("abccd"), list("abxd")], gold) == none | {"added": 1 / 8, "wrong": 1 / 8}
+    assert count_edits([list("abcdabcd"), list("abcd")], gold) == none | {"added": 4 / 8, "repeated": 2 / 8}
 
 
-def test_a_study_replays_itself_and_scores_every_length():
+def test_a_symbol_is_repeated_where_it_ends_three_that_were_said_before():
+    for said in ("", "a", "ab", "abc", "abcacb", "aabb"):
+        assert repeats(said) == 0
+    for length in (3, 5, 7):
+        once = SYMBOLS[:length]
+        assert repeats(once * 3) == 3 * length - 2 - length  # all threes but the first `length` different ones
+        assert repeats(list(once) + ["x", "y"] + list(once)) == length - 2
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Studies on little data."""
+    words = corpora.pronunciations()
+    small = SimpleNamespace(train=words.train[:300], validation=words.validation[:21], test=words.test[:13])
+    monkeypatch.setattr(corpora, "pronunciations", lambda: small)
+    monkeypatch.setattr(guided_attention, "recordings", lambda count, *rest, **more: recordings(
+        min(count, 200 if rest[0] == 4 else 5), *rest, **more))
+    return small
+
+
+def test_a_study_replays_itself_and_scores_every_length(few):
     settings = {"attention": "location", "guidance": 1.0, "steps": 3}
     result, again = frames_study(**settings, seed=1), frames_study(**settings, seed=1, until=2)
     assert result["losses"][:2] == again["losses"] and set(again) == {"losses"}
     assert frames_study(**settings, seed=2, until=2)["losses"] != again["losses"]
-    assert all(set(result[n]) == {"error", "omitted", "added", "wrong"} for n in ("8", "12", "24", "40"))
-    with pytest.raises(ValueError, match="monotonic"):
-        frames_study(attention="monotone")
+    for n in map(str, TESTED):
+        scored = result.pop(n)
+        assert scored["error"] == pytest.approx(scored["omitted"] + scored["added"] + scored["wrong"])
+        assert 0 <= scored["repeated"]
+    chosen = frames_study(**settings, seed=1, split="validation")
+    assert chosen == result  # the tested messages change nothing of what the choice rests on
+    for setting in ({"attention": "monotone"}, {"attention": "content", "split": "train"}):
+        with pytest.raises(ValueError, match="monotonic|validation"):
+            frames_study(**setting)
+
+
+def test_the_study_of_words_chooses_on_validation_and_keeps_every_test_word(few):
+    settings = {"attention": "content", "guidance": 0.5, "steps": 3}
+    result, again = words_study(**settings, seed=1), words_study(**settings, seed=1, until=2)
+    assert result["losses"][:2] == again["losses"] and set(again) == {"losses"}
+    words = words_of([result])
+    assert len(words) == len(few.test)
+    assert result["per"] == pytest.approx(words[:, 0].sum() / words[:, 1].sum())
+    chosen = words_study(**settings, seed=1, split="validation")
+    assert set(chosen) == {"losses", "off_diagonal", "validation"}
+    assert all(chosen[key] == result[key] for key in chosen)
+    assert words_study(attention="content", steps=3, seed=1)["losses"] != result["losses"], "guidance is in the loss"
+    few.validation = few.validation[:7]
+    assert words_study(**settings, seed=1)["validation"] != result["validation"]
+    with pytest.raises(ValueError, match="validation"):
+        words_study(attention="content", split="train")
+
+
+def test_a_weight_is_tried_as_its_study_trains_it(few):
+    for task, run in {"frames": frames_study, "words": words_study}.items():
+        tried = weight_study(task=task, attention="location", guidance=10.0, seed=3, until=2)
+        assert tried == run(attention="location", guidance=10.0, seed=3, until=2)
+        assert tried != run(attention="location", seed=3, until=2)
+    with pytest.raises(ValueError, match="words"):
+        weight_study(task="word", attention="location", guidance=1.0)
+
+
+def test_weights_are_chosen_by_no_seed_that_is_reported():
+    assert not set(WEIGHTS.seeds) & {*FRAMES.seeds, *WORDS.seeds}
 
 
 @pytest.mark.parametrize("kind", KINDS)
