@@ -32,7 +32,6 @@ from seq2seq.sequences import (
 __all__ = [
     "ATTENTIONS",
     "FRAMES",
-    "ROWS",
     "SYMBOLS",
     "TESTED",
     "WEIGHTS",
@@ -55,6 +54,7 @@ __all__ = [
     "off_diagonal_share",
     "recordings",
     "repeats",
+    "six_rows",
     "spoken",
     "weight_study",
     "words_study",
@@ -126,6 +126,7 @@ class DirectedDecoder(AttentionDecoder):
     def advance(self, x: Tensor, state: DirectedState) -> tuple[DirectedState, Tensor]:
         """x (B, width), the last token's embedding -> next state, weights (B, S)."""
         query = state.hidden[:, -1]  # (B, D) s_{t-1}
+        # state[2:]: keys, padding and the previous weights
         weights = self.attention.align(query, *state[2:])  # (B, S)
         c = torch.einsum("bs,bsd->bd", weights, state.states)
         x = torch.cat([x, c], dim=-1)[:, None]  # (B, 1, width + D)
@@ -334,14 +335,20 @@ ATTENTIONS = {
     "monotonic": MonotonicAttention,
     "forward": ForwardAttention,
 }
-ROWS = (
-    {"attention": "content"},
-    {"attention": "content", "guidance": 1.0},
-    {"attention": "location"},
-    {"attention": "location", "guidance": 1.0},
-    {"attention": "monotonic"},
-    {"attention": "forward"},
-)
+
+
+def six_rows(content: float, location: float) -> tuple[dict, ...]:
+    """What is compared, two of them with these weights of the guidance."""
+    return (
+        {"attention": "content"},
+        {"attention": "content", "guidance": content},
+        {"attention": "location"},
+        {"attention": "location", "guidance": location},
+        {"attention": "monotonic"},
+        {"attention": "forward"},
+    )
+
+
 TESTED = (8, 12, 24, 40)  # letters in a message; 4 to 12 are in training
 
 
@@ -383,7 +390,36 @@ def frames_study(
     return result
 
 
-FRAMES = Study("guided_attention-frames", frames_study, settings=ROWS)
+FRAMES = Study("guided_attention-frames", frames_study, settings=six_rows(10.0, 1.0))
+
+
+def weight_study(
+    *,
+    task: str,
+    attention: str,
+    guidance: float,
+    seed: int = 0,
+    until: int | None = None,
+) -> dict:
+    """One weight of the guidance, scored on the validation data alone."""
+    run = {"frames": frames_study, "words": words_study}[
+        one_of(task, "frames", "words")
+    ]
+    setting = {"attention": attention, "guidance": guidance, "split": "validation"}
+    return run(**setting, seed=seed, until=until)
+
+
+WEIGHTS = Study(
+    "guided_attention-weights",
+    weight_study,
+    settings=tuple(
+        {"task": task, "attention": attention, "guidance": guidance}
+        for task in ("words", "frames")
+        for attention in ("content", "location")
+        for guidance in (0.1, 1.0, 10.0)
+    ),
+    seeds=(3,),  # none of those that are reported
+)
 
 
 def words_study(
@@ -423,30 +459,4 @@ def words_study(
     return result
 
 
-def weight_study(
-    *,
-    task: str,
-    attention: str,
-    guidance: float,
-    seed: int = 0,
-    until: int | None = None,
-) -> dict:
-    """One weight of the guidance, scored on the validation data alone."""
-    run = {"frames": frames_study, "words": words_study}[one_of(task, "frames", "words")]
-    setting = {"attention": attention, "guidance": guidance, "split": "validation"}
-    return run(**setting, seed=seed, until=until)
-
-
-WEIGHTS = Study(
-    "guided_attention-weights",
-    weight_study,
-    settings=tuple(
-        {"task": task, "attention": attention, "guidance": guidance}
-        for task in ("words", "frames")
-        for attention in ("content", "location")
-        for guidance in (0.1, 1.0, 10.0)
-    ),
-    seeds=(3,),  # none of those that are reported
-)
-
-WORDS = Study("guided_attention-words", words_study, settings=ROWS)
+WORDS = Study("guided_attention-words", words_study, settings=six_rows(0.1, 0.1))
