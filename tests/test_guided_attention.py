@@ -36,12 +36,13 @@ from seq2seq.guided_attention import (
     off_diagonal,
     recordings,
     repeats,
+    spoken,
     weight_study,
     words_study,
 )
 from seq2seq.kit import corpora
 from seq2seq.kit.corpora import Example
-from seq2seq.kit.records import words_of
+from seq2seq.kit.records import plain, words_of
 from seq2seq.rnn import RNNEncoder
 from seq2seq.sequences import Batch, Vocab, collate
 from seq2seq.teacher_forcing import cross_entropy
@@ -127,8 +128,48 @@ def test_no_logit_depends_on_a_later_token(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_forward_and_backward_without_a_device(kind):
     model, batch = a_model(kind).to("meta"), some_batch().to("meta")
-    model(batch).sum().backward()
+    guided_loss(model, batch).backward()
     assert all(p.grad is None or p.grad.device.type == "meta" for p in model.parameters())
+
+
+class Without(torch.nn.Module):
+    """A dropout that leaves nothing of the tensors of one width."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (x.shape[-1] != self.size)
+
+
+def test_dropout_falls_on_what_the_decoder_reads_and_on_what_it_writes_from():
+    model, batch = a_model("content"), some_batch()
+    logits, _ = aligned(model, batch)
+    model.decoder.dropout = Without(WIDTH)
+    without, _ = aligned(model, batch)
+    assert not torch.allclose(without, logits)
+    batch.tgt[batch.tgt > Vocab.unk] = Vocab.unk  # other tokens, which it cannot read
+    torch.testing.assert_close(aligned(model, batch)[0], without)
+    model.decoder.dropout = Without(D)
+    torch.testing.assert_close(aligned(model, batch)[0], model.decoder.output.bias.expand_as(logits))
+
+
+def test_at_first_the_finger_is_on_the_first_symbol():
+    model, batch = a_model("location"), some_batch()
+    previous = model.decoder.init_state(model.encoder(batch.src, batch.src_padding)).previous
+    torch.testing.assert_close(previous, F.one_hot(torch.zeros(5).long(), batch.src.shape[1]).float())
+
+
+def test_what_each_attention_adds_to_the_parameters():
+    vocab, k, r, hidden = Vocab(SYMBOLS), 8, 7, 64
+    size = {kind: sum(p.numel() for p in directed_model(vocab, vocab, attention=make).parameters())
+            for kind, make in ATTENTIONS.items()}
+    assert size["location"] - size["content"] == k * (2 * r + 1) + k * hidden
+    assert size["monotonic"] - size["content"] == hidden + 2 and size["forward"] == size["content"]
+    model = directed_model(vocab, vocab)
+    assert model.decoder.embedding.weight.shape == (len(vocab), 32) and model.decoder.rnn.hidden_size == 128
+    assert len(model.encoder.backwards) == 1
 
 
 def test_content_attention_is_that_of_the_chapter_before():
@@ -193,6 +234,11 @@ def test_the_expectation_is_the_papers_closed_form():
     torch.testing.assert_close(expected_alignment(p, previous), p * passed * torch.cumsum(previous / passed, dim=1))
 
 
+def test_a_walk_over_one_symbol_stops_there_or_nowhere():
+    p, previous = torch.tensor([[0.25]]), torch.tensor([[0.5]])
+    torch.testing.assert_close(expected_alignment(p, previous), p * previous)
+
+
 def test_certain_walks_are_their_own_expectation():
     for _ in range(20):
         stops, previous = torch.rand(3, 7) < 0.4, F.one_hot(torch.randint(7, (3,)), 7).float()
@@ -231,10 +277,34 @@ def test_the_gain_is_the_length_of_the_direction():
     assert not torch.allclose(attention.align(*arguments), before)
 
 
+def test_a_walk_stops_where_the_chance_is_above_one_half():
+    attention = MonotonicAttention(D, D, K).eval()
+    query, keys, padding, previous = torch.randn(3, D), torch.randn(3, 7, K), torch.zeros(3, 7).bool(), torch.eye(7)[:3]
+    assert (attention.align(query, keys, padding, previous) == 0).all(), "at first most chances are small"
+    attention.gain.data.zero_()
+    attention.r.data.fill_(0.1)
+    assert torch.equal(attention.align(query, keys, padding, previous), previous)
+    weights = attention.train().align(query, keys, padding, previous)
+    assert (weights >= 0).all() and (weights.sum(dim=1) <= 1 + 1e-6).all() and weights.sum() > 0
+
+
+def test_the_bias_of_the_walk_is_added_to_every_key():
+    attention = MonotonicAttention(D, D, K)
+    assert attention.gain.item() == pytest.approx(K**-0.5)
+    shift, arguments = torch.randn(K), (torch.zeros(3, 7).bool(), torch.eye(7)[:3])
+    query, keys = torch.randn(3, D), torch.randn(3, 7, K)
+    torch.manual_seed(1)
+    expected = attention.align(query, keys + shift, *arguments)
+    attention.b.data.copy_(shift)
+    torch.manual_seed(1)
+    torch.testing.assert_close(attention.align(query, keys, *arguments), expected)
+
+
 def test_forward_attention_stays_or_moves_by_one():
     attention, S = ForwardAttention(D, D, K), 7
     query, keys, padding = torch.randn(S, D), torch.randn(S, S, K), torch.zeros(S, S).bool()
     weights = attention.align(query, keys, padding, torch.eye(S))  # row i: the finger on i
+    assert (weights >= 0).all()
     content = ContentAttention.align(attention, query, keys, padding, torch.eye(S))
     for i in range(S):
         allowed = [i, i + 1][: S - i]
@@ -252,6 +322,8 @@ def test_the_diagonal_is_free_and_each_row_has_its_own():
             expected = 1 - np.exp(-((t / T - i / S) ** 2) / (2 * 0.3**2))
             assert away[row, t, i].item() == pytest.approx(expected, abs=1e-6)
     assert away[1, 1, 1] == 0 and away[0, 1, 2] == 0
+    torch.testing.assert_close(off_diagonal(src_padding, tgt_padding), off_diagonal(src_padding, tgt_padding, g=0.2))
+    assert off_diagonal(torch.ones(1, 4).bool(), torch.ones(1, 3).bool()).isfinite().all()  # no symbols at all
 
 
 def test_the_guided_loss_is_a_mean_over_symbols_whatever_the_padding():
@@ -260,6 +332,7 @@ def test_the_guided_loss_is_a_mean_over_symbols_whatever_the_padding():
     tgt_padding = torch.tensor([[False] * 3, [False, True, True]])
     weights = weights.masked_fill(src_padding[:, None], 0.0)
     together = guided_attention_loss(weights, src_padding, tgt_padding)
+    torch.testing.assert_close(guided_attention_loss(weights, src_padding, tgt_padding, g=0.2), together)
     first = guided_attention_loss(weights[:1], src_padding[:1], tgt_padding[:1])
     second = guided_attention_loss(weights[1:, :1, :4], src_padding[1:, :4], tgt_padding[1:, :1])
     torch.testing.assert_close(together, (3 * first + second) / 4)
@@ -298,6 +371,13 @@ def test_recordings_are_what_they_say():
     assert recordings(5, 3, 6, seed=1) == recordings(5, 3, 6, seed=1) != recordings(5, 3, 6, seed=2)
     assert sum(len(e.source) for e in noisy) == pytest.approx(sum(len(e.source) for e in clean), rel=0.05)
     assert all(a != b for e in noisy for a, b in itertools.pairwise(e.target))
+    assert any(e.target[i] == e.target[i + 2] for e in noisy for i in range(10)), "only neighbours differ"
+    assert {len(spoken("a", random.Random(seed))) for seed in range(50)} == {2, 3, 4}
+    usual = recordings(300, 12, 12, seed=0)
+    others = [frame != "a" for seed in range(3000) for frame in spoken("a", random.Random(seed))]
+    assert np.mean(others) == pytest.approx(0.1 * 19 / 20, abs=0.015)  # the noise may say the symbol itself
+    runs = [length == 1 for e in usual for length in (len(list(run)) for _, run in groupby(e.source))]
+    assert 0.1 < np.mean(runs) < 0.4  # a drowned frame stands alone
 
 
 def test_edits_are_named_from_the_listeners_side():
@@ -305,6 +385,8 @@ def test_edits_are_named_from_the_listeners_side():
     none = dict.fromkeys(("omitted", "added", "wrong", "repeated"), 0)
     assert count_edits([list("acd"), list("abcd")], gold) == none | {"omitted": 1 / 8}
     assert count_edits([list("abccd"), list("abxd")], gold) == none | {"added": 1 / 8, "wrong": 1 / 8}
+    with pytest.raises(ValueError, match="zip"):
+        count_edits([list("abcd")], gold)
     assert count_edits([list("abcdabcd"), list("abcd")], gold) == none | {"added": 4 / 8, "repeated": 2 / 8}
 
 
@@ -359,6 +441,26 @@ def test_the_study_of_words_chooses_on_validation_and_keeps_every_test_word(few)
     assert words_study(**settings, seed=1)["validation"] != result["validation"]
     with pytest.raises(ValueError, match="validation"):
         words_study(attention="content", split="train")
+
+
+def test_what_is_written_may_be_longer_than_what_is_right(few, monkeypatch):
+    asked = []
+    monkeypatch.setattr(guided_attention, "transduce", lambda model, sources, *vocabs, max_len: [
+        asked.append(max_len) or ["a"] for _ in sources])
+    frames_study(attention="content", steps=1)
+    assert set(asked) == {2 * n + 10 for n in TESTED}
+    asked.clear()
+    words_study(attention="content", steps=1)
+    assert set(asked) == {30} and max(len(t) for e in few.test for t in e.targets) < 30
+
+
+def test_the_plans_are_on_record_and_train_as_they_did():
+    for study in (FRAMES, WORDS, WEIGHTS):
+        assert [row["settings"] for row in study.rows()] == [plain(settings) for settings in study.plan()]
+    assert all({str(n) for n in TESTED} <= row["result"].keys() for row in FRAMES.rows())
+    assert TESTED[1] == 12  # the longest message of the training
+    FRAMES.replay(FRAMES.settings[3] | {"seed": 1})
+    WORDS.replay(WORDS.settings[0] | {"seed": 2})
 
 
 def test_a_weight_is_tried_as_its_study_trains_it(few):
