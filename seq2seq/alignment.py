@@ -444,6 +444,10 @@ def message_study(
 MESSAGES = Study(
     "alignment-messages",
     message_study,
-    settings=({"language": "fr"}, {"language": "fr", "model": "one vector"}),
+    settings=tuple(
+        {"language": language, **model}
+        for language in ("fr", "zh_Hans")
+        for model in ({}, {"model": "one vector"})
+    ),
     seeds=(0,),
 )

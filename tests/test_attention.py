@@ -1,5 +1,6 @@
 """What must hold of the attentions and of the decoder that asks. Coprime sizes, so no axis can be swapped."""
 
+import inspect
 import itertools
 import math
 
@@ -10,7 +11,10 @@ from torch.nn import functional as F
 
 from seq2seq import attention as chapter
 from seq2seq.attention import (
+    COMPARED,
     LENGTHS,
+    LONG,
+    LONG_BEAM,
     SCORES,
     AdditiveAttention,
     Attention,
@@ -21,16 +25,25 @@ from seq2seq.attention import (
     attention_model,
     attention_of,
     attention_study,
+    halved,
+    long_beam_study,
+    long_model,
+    long_study,
+    long_trained,
     masked_softmax,
+    score_study,
 )
 from seq2seq.bottleneck import VARIANTS
-from seq2seq.decoding import reorder
+from seq2seq.decoding import beam_search, each, reorder, rescore
 from seq2seq.encoder_decoder import Decoder, EncoderDecoder, Memory, greedy_search
 from seq2seq.kit import corpora
 from seq2seq.kit.corpora import Splits
+from seq2seq.kit.records import digits, words_of
 from seq2seq.kit.training import train_step
 from seq2seq.rnn import RNNDecoder, RNNEncoder, context_model
+from seq2seq.sequence_labelling import nearest
 from seq2seq.sequences import Batch, Vocab, batches, collate
+from seq2seq.teacher_forcing import transduce
 
 V_SRC, V_TGT, WIDTH, D, S, B = 11, 13, 3, 10, 7, 5
 LENGTHS_OF_ROWS = torch.tensor([7, 3, 1, 5, 2])
@@ -417,3 +430,109 @@ def test_equal_parameters_are_equal():
     [same] = [s for s in LENGTHS.settings if s]
     gaps = {d: abs(size(attention_model(letters, phones, hidden_size=d)) - one) for d in range(236, 256, 2)}
     assert min(gaps, key=gaps.get) == same["hidden_size"] and gaps[same["hidden_size"]] < 0.01 * one
+
+
+def test_the_long_study_keeps_what_validation_chooses(few_words, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    trained, scored = [], []
+    small = lambda letters, phones: attention_model(letters, phones, 4, 6)  # noqa: E731
+    monkeypatch.setattr(chapter, "long_model", small)
+
+    def learn(model, stream, steps, *, lr, until, checkpoint):
+        trained.append((until, checkpoint))
+        with torch.no_grad():
+            model.decoder.output.bias.fill_(float(until))
+        return chapter_history([1.0 / n for n in range(1, until + 1)])
+
+    def write(model, sources, *vocabs, max_len):
+        scored.append((len(sources), model.decoder.output.bias[0].item()))
+        return [[str(model.decoder.output.bias[0].item())]] * len(sources)
+
+    monkeypatch.setattr(chapter, "train", learn)
+    monkeypatch.setattr(chapter, "transduce", write)
+    monkeypatch.setattr(chapter, "error_rates", lambda said, gold: (abs(float(said[0][0]) - 12.0), 0.5))
+    found = long_study(steps=16, seed=0)
+    assert [until for until, _ in trained] == [2, 4, 6, 8, 10, 12, 14, 16]
+    assert len({path for _, path in trained}) == 1
+    assert found["chosen"] == "after 12 steps" and found["weights"].decoder.output.bias[0] == 12
+    assert found["validation"]["mean of the last three"] == (2.0, 0.5)          # 12, 14, 16
+    assert len(found["validation"]) == 9 and len(found["losses"]) == 16
+    assert scored[-1] == (len(few_words.test), 12.0) and {n for n, _ in scored[:-1]} == {len(few_words.validation)}
+    trained.clear()
+    again = long_study(steps=16, seed=0)                                       # a killed run goes on
+    assert not trained and again["chosen"] == found["chosen"] and again["losses"] == found["losses"]
+    assert long_study(steps=16, seed=0, until=3)["losses"] == [1.0, 1 / 2, 1 / 3] and trained == [(3, None)]
+
+
+def chapter_history(losses):
+    from seq2seq.kit.training import History
+
+    return History(losses)
+
+
+def test_the_long_model_fits_its_file_and_its_weights_are_what_is_kept():
+    letters, phones = Vocab(map(str, range(29))), Vocab(map(str, range(39)))
+    model = long_model(letters, phones)
+    assert sum(p.numel() for p in model.parameters()) < 2e6
+    assert len(model.encoder.forwards) == len(model.encoder.backwards) == 2 and model.decoder.layers == 1
+    assert model.encoder.dropout.p == model.decoder.dropout.p == 0.1
+    rounded = halved(model.state_dict())
+    assert all(torch.equal(v, v.half().float()) for v in rounded.values())
+    assert any(not torch.equal(v, rounded[k]) for k, v in model.state_dict().items())
+    assert transduce(model, [["1"], ["2", "3"]], letters, phones, max_len=4)
+    assert LONG.seeds == (0,) and inspect.signature(long_study).parameters["seed"].default == 0
+
+
+def test_the_weights_on_record_are_those_that_were_scored():
+    best, some = long_trained(), corpora.pronunciations().test[::90]
+    for width, study in ((1, LONG), (5, LONG_BEAM)):
+        found = each(beam_search, best, [e.source for e in some], max_len=30, width=width)
+        edits = [nearest(best.read(h.ids), e.targets)[0] for [h], e in zip(found, some, strict=True)]
+        assert digits(edits) == study.results({})[0]["edits"][::90]
+
+
+def test_the_beam_of_the_long_model_has_width_five_and_says_how_probable_its_words_are(monkeypatch):
+    every, widths = corpora.pronunciations(), []
+    few = Splits(every.train, [], every.test[:9])
+    monkeypatch.setattr(chapter.corpora, "pronunciations", lambda: few)
+    searched = lambda *args, **how: widths.append(how) or each(*args, **how)  # noqa: E731
+    monkeypatch.setattr(chapter, "each", searched)
+    found = long_beam_study()
+    assert widths == [{"max_len": 30, "width": 5}] and len(found["edits"]) == 9
+    best = long_trained()
+    outputs = [h for [h] in each(beam_search, best, [e.source for e in few.test], max_len=30, width=5)]
+    pairs = [(best.vocab.encode(e.source), h.ids) for e, h in zip(few.test, outputs, strict=True)]
+    assert found["losses"] == pytest.approx([-sum(row) for row in rescore(best.model, pairs)], abs=1e-4)
+    assert found["per"] == pytest.approx(
+        sum(nearest(best.read(h.ids), e.targets)[0] for h, e in zip(outputs, few.test, strict=True))
+        / sum(nearest(best.read(h.ids), e.targets)[1] for h, e in zip(outputs, few.test, strict=True)))
+    assert long_beam_study(until=4) == {"losses": pytest.approx(found["losses"][:4], abs=1e-4)}
+
+
+def test_the_study_of_scores_changes_the_score_alone(few_words, monkeypatch):
+    built, trained = [], []
+
+    def small(letters, phones, *, attention):
+        built.append(attention)
+        return attention_model(letters, phones, 4, 6, attention=attention)
+
+    def noted(model, stream, steps, **how):
+        trained.append((steps, how, next(iter(stream)).src.tolist()))
+        return chapter_history([2.0, 1.0])
+
+    monkeypatch.setattr(chapter, "attention_model", small)
+    original = chapter.train
+    monkeypatch.setattr(chapter, "train", noted)
+    for score in SCORES:
+        found = score_study(score=score, seed=1)
+        edits, lengths = words_of([found]).sum(axis=0)
+        assert found["validation"] == edits / lengths > 0 and len(found["edits"]) == len(few_words.validation)
+        assert found["losses"] == [2.0, 1.0] and not {"per", "wer"} & found.keys()      # no test word was seen
+    assert built == list(SCORES.values()) and all(each == trained[0] for each in trained)
+    assert trained[0][:2] == (350, {"lr": 8e-3, "until": None})
+    monkeypatch.setattr(chapter, "train", original)
+    first, again, other = (score_study(steps=2, seed=seed, until=1) for seed in (1, 1, 2))
+    assert first == again != other and len(first["losses"]) == 1
+    assert {s["score"] for s in COMPARED.settings} == set(SCORES)
+    with pytest.raises(ValueError, match="'location'"):
+        score_study(score="cosine")
