@@ -100,6 +100,8 @@ class MultiHeadAttention(nn.Module):
         self.W_q, self.W_k, self.W_v, self.W_o = (
             nn.Linear(width, width, bias=bias) for _ in range(4)
         )
+        for W in (self.W_q, self.W_k, self.W_v, self.W_o):
+            nn.init.xavier_uniform_(W.weight)
         self.attend = ScaledDotProductAttention()
 
     def cut(self, x: Tensor) -> Tensor:
@@ -135,12 +137,6 @@ class MultiHeadAttention(nn.Module):
 def padding_mask(padding: Tensor) -> Tensor:
     """padding (B, S) -> (B, 1, 1, S): hidden from every head and every query."""
     return padding[:, None, None]
-
-
-def causal_mask(length: int, device: torch.device | None = None) -> Tensor:
-    """-> (1, 1, T, T), True above the diagonal: position t sees 1 … t."""
-    square = torch.ones(length, length, dtype=torch.bool, device=device)
-    return square.triu(1)[None, None]
 
 
 def sinusoids(positions: int, width: int) -> Tensor:
@@ -220,6 +216,8 @@ class FeedForward(nn.Module):
         check_sizes(hidden_size=hidden_size)
         self.W_1 = nn.Linear(width, hidden_size)
         self.W_2 = nn.Linear(hidden_size, width)
+        for W in (self.W_1, self.W_2):
+            nn.init.xavier_uniform_(W.weight)  # Glorot and Bengio (2010)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, D) -> (B, T, D)."""
@@ -314,6 +312,12 @@ class TransformerEncoder(Encoder):
     def forward(self, src: Tensor, src_padding: Tensor) -> Memory:
         """src, src_padding (B, S) -> Memory: states (B, S, D), zeros at padding."""
         return Memory(self.run(src, src_padding)[-1], src_padding)
+
+
+def causal_mask(length: int, device: torch.device | None = None) -> Tensor:
+    """-> (1, 1, T, T), True above the diagonal: position t sees 1 … t."""
+    square = torch.ones(length, length, dtype=torch.bool, device=device)
+    return square.triu(1)[None, None]
 
 
 class LayerState(NamedTuple):
@@ -507,30 +511,6 @@ def transformer_model(
     return EncoderDecoder(encoder, decoder)
 
 
-class FusedAttention(ScaledDotProductAttention):
-    """The same mixtures by `torch.nn.functional.scaled_dot_product_attention`.
-
-    It never writes the weights down, so there are none to return: None.
-    """
-
-    def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, None]:
-        """As for `ScaledDotProductAttention`; torch's own mask is True where seen."""
-        if mask is not None and mask.dtype == torch.bool:
-            mask = ~mask
-        scale = None if self.scaled else 1.0
-        return F.scaled_dot_product_attention(q, k, v, mask, scale=scale), None
-
-
-def fuse(model: nn.Module) -> nn.Module:
-    """The same model, with FusedAttention in every MultiHeadAttention."""
-    for part in model.modules():
-        if isinstance(part, MultiHeadAttention):
-            part.attend = FusedAttention(part.attend.scaled)
-    return model
-
-
 @torch.no_grad()
 def heads_of(
     model: EncoderDecoder, source: Sequence[int], target: Sequence[int]
@@ -558,3 +538,27 @@ def heads_of(
         for hook in hooks:
             hook.remove()
     return {kind: [found[p] for p in group] for kind, group in parts.items()}
+
+
+class FusedAttention(ScaledDotProductAttention):
+    """The same mixtures by `torch.nn.functional.scaled_dot_product_attention`.
+
+    It never writes the weights down, so there are none to return: None.
+    """
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, None]:
+        """As for `ScaledDotProductAttention`; torch's own mask is True where seen."""
+        if mask is not None and mask.dtype == torch.bool:
+            mask = ~mask
+        scale = None if self.scaled else 1.0
+        return F.scaled_dot_product_attention(q, k, v, mask, scale=scale), None
+
+
+def fuse(model: nn.Module) -> nn.Module:
+    """The same model, with FusedAttention in every MultiHeadAttention."""
+    for part in model.modules():
+        if isinstance(part, MultiHeadAttention):
+            part.attend = FusedAttention(part.attend.scaled)
+    return model
