@@ -486,27 +486,19 @@ def transformer_model(
     dropout: float = 0.0,
     *,
     decoder_layers: int | None = None,
-    hidden_size: int | None = None,
-    norm: str = "pre",
     tied: bool = True,
-    positions: int = 512,
-    learned: bool = False,
+    **options,
 ) -> EncoderDecoder:
-    """A Transformer for these vocabularies; decoder_layers: as many as layers."""
-    sizes = {"hidden_size": hidden_size, "norm": norm}
-    places = {"positions": positions, "learned": learned}
+    """A Transformer for these vocabularies; decoder_layers: as many as layers.
+
+    options: hidden_size, norm, positions and learned, the same for both halves.
+    """
     encoder = TransformerEncoder(
-        len(src_vocab), width, heads, layers, dropout, **sizes, **places
+        len(src_vocab), width, heads, layers, dropout, **options
     )
+    layers = layers if decoder_layers is None else decoder_layers
     decoder = TransformerDecoder(
-        len(tgt_vocab),
-        width,
-        heads,
-        decoder_layers or layers,
-        dropout,
-        **sizes,
-        **places,
-        tied=tied,
+        len(tgt_vocab), width, heads, layers, dropout, tied=tied, **options
     )
     return EncoderDecoder(encoder, decoder)
 
