@@ -128,8 +128,7 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """query (B, T, D), key, value (B, S, D) -> output (B, T, D), weights.
 
-        The weights are (B, H, T, S), and so broadcasts the mask, which has four axes,
-        as those of `padding_mask` and `causal_mask` have; True hides.
+        The weights are (B, H, T, S); the mask has those axes too, and broadcasts.
         """
         return self.ask(query, *self.keys(key, value), mask)
 
@@ -270,10 +269,7 @@ class Embed(nn.Module):
 
 
 class TransformerEncoder(Encoder):
-    """Embeddings and positions, then a stack of layers (Vaswani et al., 2017).
-
-    With norm="pre" a last norm follows the stack.
-    """
+    """Embeddings and positions, a stack of layers and, with pre-norm, a last norm."""
 
     def __init__(
         self,
@@ -391,8 +387,7 @@ class TransformerDecoderLayer(nn.Module):
     ) -> Tensor:
         """x (B, T, D), states (B, S, D) of the encoder -> (B, T, D).
 
-        mask: of self-attention, `causal_mask(T)` in a decoder that writes from left to
-        right. memory_mask: `padding_mask` of the source.
+        mask: of self-attention, such as `causal_mask(T)`. memory_mask: the source's.
         """
         return self.run(x, self.start(states), mask, memory_mask)[0]
 
