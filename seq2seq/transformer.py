@@ -179,11 +179,11 @@ class PositionalEncoding(nn.Module):
         return x + self.table[start:end]
 
 
-def layer_norm(x: Tensor, gain: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
-    """Each vector of x (…, D) by its own mean and deviation, then gain and bias (D)."""
+def layer_norm(x: Tensor, g: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:
+    """Each vector of x (…, D) by its own mean and deviation, then times g, plus b (D)."""
     mean = x.mean(dim=-1, keepdim=True)  # (…, 1)
     variance = x.var(dim=-1, keepdim=True, correction=0)
-    return gain * (x - mean) / (variance + eps).sqrt() + bias
+    return g * (x - mean) / (variance + eps).sqrt() + b
 
 
 class Residual(nn.Module):
