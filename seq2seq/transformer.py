@@ -180,7 +180,7 @@ class PositionalEncoding(nn.Module):
 
 
 def layer_norm(x: Tensor, g: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:
-    """Each vector of x (…, D) by its own mean and deviation, then times g, plus b (D)."""
+    """Each vector of x (…, D) by its own mean and deviation; then times g, plus b."""
     mean = x.mean(dim=-1, keepdim=True)  # (…, 1)
     variance = x.var(dim=-1, keepdim=True, correction=0)
     return g * (x - mean) / (variance + eps).sqrt() + b
