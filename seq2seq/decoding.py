@@ -14,17 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seq2seq.bottleneck import (
-    bleu,
-    digits,
-    published_model,
-    translation_model,
-    without_stress,
-)
+from seq2seq.bottleneck import bleu, published_model, translation_model, without_stress
 from seq2seq.encoder_decoder import Decoder, EncoderDecoder
 from seq2seq.kit import corpora, device
 from seq2seq.kit.corpora import Example
-from seq2seq.kit.records import Study, load_weights
+from seq2seq.kit.records import Study, digits, load_weights
 from seq2seq.kit.search import evaluating
 from seq2seq.rnn import context_model, one_of, vocabularies
 from seq2seq.sequence_labelling import error_rates, nearest
@@ -194,10 +188,8 @@ def collect(
     """
     chosen = chosen & beams.totals[:, : chosen.shape[1]].isfinite()
     for row, k in chosen.nonzero().tolist():
-        ids, log_probs = (
-            beams.ids[row, k, 1:].tolist(),
-            beams.log_probs[row, k].tolist(),
-        )
+        ids = beams.ids[row, k, 1:].tolist()
+        log_probs = beams.log_probs[row, k].tolist()
         score = beams.totals[row, k].item() / len(ids) ** alpha
         found[row].append(Hypothesis(ids, score, log_probs))
         found[row].sort(key=lambda h: (h.ids[-1] == Vocab.eos, h.score), reverse=True)

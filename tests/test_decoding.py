@@ -18,6 +18,7 @@ from seq2seq import decoding
 from seq2seq.decoding import (
     BEAMS,
     ERRORS,
+    Beginnings,
     Trained,
     beam_search,
     beam_study,
@@ -26,7 +27,9 @@ from seq2seq.decoding import (
     error_study,
     exact_search,
     examples_of,
+    expand,
     first_beams,
+    grow,
     reorder,
     rescore,
     sample,
@@ -409,7 +412,39 @@ def test_beams_live_where_the_source_does():
     assert {x.device.type for x in beams[:4]} == {"meta"} and beams.ids.shape == (2, 3, 1)
 
 
+def test_a_step_grows_twice_as_many_as_it_keeps_the_most_probable_first():
+    model, batch = rnn_of(), batch_of()
+    state = model.decoder.init_state(model.encoder(batch.src, batch.src_padding))
+    grown = grow(model.decoder, first_beams(state, 5, 3, batch.src.device))
+    assert grown.ids.shape == (5, 6, 2) and grown.log_probs.shape == (5, 6, 1) and grown.rows.shape == (5, 6)
+    assert (grown.totals.diff(dim=1) <= 0).all()
+
+
 # --- exact search ---
+
+
+def test_exact_search_goes_on_from_what_is_more_probable_than_the_mode_and_from_nothing_else():
+    """A beam of five finds these modes, so nothing else had to be looked at."""
+    proven = 0
+    for seed in range(6):
+        model, (x, _) = rnn_of(seed, vocab=6, sure=2.0, eos=1.0), pairs_of(1)[0]
+        batch = collate([(x, [])])
+        [exact], [[h]] = (search(model, batch.src, batch.src_padding, 6) for search in (exact_search, beam_search))
+        assert exact.best.ids == h.ids
+        heads = (y for n in range(1, 6) for y in itertools.product([Vocab.unk, 4, 5], repeat=n))
+        totals = [sum(row) for row in rescore(model, [(x, list(y)) for y in heads])]
+        more = 1 + sum(total > exact.best.score for total in totals)      # 1: the empty beginning
+        assert not exact.proven or exact.expanded == more
+        proven += exact.proven
+    assert proven > 3
+
+
+def test_what_is_expanded_comes_the_most_probable_first():
+    model, batch = rnn_of(sure=1.0), batch_of(1)
+    state = model.decoder.init_state(model.encoder(batch.src, batch.src_padding))
+    nothing = Beginnings(torch.tensor([0]), torch.tensor([[1]]), torch.zeros(1, 0), torch.zeros(1), state)
+    grown = expand(model.decoder, nothing, [None], torch.tensor([-torch.inf]))
+    assert len(grown.totals) == 4 and (grown.totals.diff() < 0).all()       # of 7 symbols, less PAD, BOS and EOS
 
 
 @pytest.mark.parametrize("block", [1, 2, 512])
@@ -625,6 +660,29 @@ def test_each_keeps_the_order_of_the_sources():
     found = each(beam_search, model, sources, batch_size=2, width=2, max_len=30)
     ticks = [sum(1 if letter == "a" else 2 for letter in source) for source in sources]
     assert [len(h.ids) - 1 for [h] in found] == ticks
+
+
+def test_each_batches_by_length_where_the_models_are(monkeypatch):
+    monkeypatch.setattr(decoding, "device", lambda: torch.device("meta"))
+    seen = []
+
+    def search(model, src, src_padding):
+        seen.append((src.device.type, *src.shape))
+        return [None] * len(src)
+
+    each(search, tiny(), ["aaaaaaa", "b", "bbbbbbb", "a"], batch_size=2)
+    assert seen == [("meta", 2, 2), ("meta", 2, 8)]
+    for name in ("GRU", "g2p-en", "translation"):
+        model = trained.__wrapped__(name).model
+        assert {weights.device.type for weights in model.parameters()} == {"meta"}
+
+
+def test_blame_searches_everything_to_the_same_length(monkeypatch):
+    seen, real = [], decoding.each
+    monkeypatch.setattr(decoding, "each", lambda *given, **how: seen.append((given[0], how)) or real(*given, **how))
+    blame(tiny(), [Example(("a",), (("Y",),))], limit=70)
+    assert seen == [(exact_search, {"max_len": 30, "limit": 70}), (beam_search, {"max_len": 30, "width": 1}),
+                    (beam_search, {"max_len": 30, "width": 5})]
 
 
 @pytest.mark.parametrize("name", ["GRU", "g2p-en", "translation"])
