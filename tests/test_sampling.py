@@ -31,6 +31,7 @@ from seq2seq.sampling import (
     text_model,
     text_study,
     text_vocab,
+    train_writer,
     validation_loss,
 )
 from seq2seq.sequences import Vocab, collate
@@ -143,6 +144,12 @@ def test_the_study_trains_on_training_texts_and_measures_on_others(monkeypatch):
     assert list(result["measures"]) == ["human", *WAYS]
     for name in ("the same sentence", "different sentences"):
         assert result["reread"][name] == pytest.approx([12] * 8, rel=0.5)
+    model, vocab = result["weights"], text_vocab(texts.train)
+    pairs = prompted(vocab)
+    for name, options in (("greedy", {"width": 1}), ("beam 8", {"width": 8})):
+        assert result["measures"][name] == measures(model, pairs, go_on(model, pairs, beam_search, **options))
+    sentences = sentences_of([y for _, y in pairs], vocab.ids["."])
+    assert result["reread"] == reread(model, pairs[0][0], sentences)
     short = text_study(steps=2, until=1)
     assert set(short) == {"losses"} and short["losses"] == result["losses"][:1]
     assert text_study(steps=2, seed=1, until=1) != short
@@ -227,7 +234,10 @@ def test_validation_is_read_as_it_is_at_test_time():
     vocab = text_vocab(texts.train)
     torch.manual_seed(0)
     model = text_model(vocab).to(device())
+    seen = []
+    model.decoder.register_forward_hook(lambda part, *_: seen.append((torch.is_grad_enabled(), part.training)))
     before = validation_loss(model, vocab)
+    assert seen == [(False, False)]
     assert before == validation_loss(model, vocab) == pytest.approx(math.log(len(vocab)), abs=0.1)    # no dropout
     assert model.training
 
@@ -240,6 +250,11 @@ def test_weights_on_record_fit_and_know_their_text():
     model.load_state_dict(load_weights("sampling-text"))
     after = endless_loss(model, batch).item()
     assert after < before.item() - 2 and TEXT.results({})[0]["validation"] == pytest.approx(after, abs=0.4)
+
+
+def test_the_record_begins_as_the_training_does():
+    _, losses = train_writer(until=3)
+    assert losses == pytest.approx(TEXT.rows()[0]["first_losses"][:3], abs=1e-3)
 
 
 def test_three_trainings_are_on_record():
