@@ -167,7 +167,7 @@ def measures(
 ) -> dict[str, float]:
     """Of the texts that follow the prompts of pairs: surprise and repetition."""
     follows = [(x, y) for (x, _), y in zip(pairs, texts, strict=True)]
-    log_probs = sum(rescore(model, follows), [])
+    log_probs = [p for row in rescore(model, follows) for p in row]
     return {
         "perplexity": math.exp(-np.mean(log_probs)),
         "rep-2": float(np.mean([repetition(ids, 2) for ids in texts])),
@@ -190,7 +190,8 @@ def reread(
             [sentences[(i + stride * k) % n] for k in range(times)] for i in range(n)
         ]
         surprise = [[] for _ in range(times)]
-        found = rescore(model, [(prompt, sum(row, [])) for row in rows])
+        texts = [[token for ids in row for token in ids] for row in rows]
+        found = rescore(model, [(prompt, ids) for ids in texts])
         for row, log_probs in zip(rows, found, strict=True):
             for k, sentence in enumerate(row):
                 surprise[k] += log_probs[: len(sentence)]

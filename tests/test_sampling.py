@@ -178,18 +178,19 @@ def test_what_goes_on_follows_its_own_prompt(monkeypatch):
 
 
 def test_ways_are_what_their_names_say():
-    assert WAYS == {
+    expected = {
         "greedy": (beam_search, {"width": 1}), "beam 8": (beam_search, {"width": 8}), "drawn": (sample, {}),
         "temperature 0.7": (sample, {"temperature": 0.7}), "top 40": (sample, {"top_k": 40}),
         "top p = 0.9": (sample, {"top_p": 0.9}),
     }
+    assert expected == WAYS
 
 
 def test_measures_are_those_of_their_texts():
     model, pairs = writer()
     texts = [[4, 5, 4, 5, 4, 5], [4, 4, 6, 7, 8, 9], [7, 8, 9, 7, 8, 10]]
     found = measures(model, pairs, texts)
-    apart = [p for (x, _), y in zip(pairs, texts) for p in rescore(model, [(x, y)])[0]]
+    apart = [p for (x, _), y in zip(pairs, texts, strict=True) for p in rescore(model, [(x, y)])[0]]
     assert found["perplexity"] == pytest.approx(math.exp(-sum(apart) / 18), rel=1e-5)
     assert found["rep-2"] == pytest.approx((3 / 5 + 0 + 1 / 5) / 3) and found["rep-4"] == pytest.approx(1 / 3 / 3)
     assert found["distinct-2"] == distinct(texts, 2) and found["loops"] == pytest.approx(1 / 3)
@@ -212,7 +213,7 @@ def test_a_sentence_read_again_follows_itself():
         surprise = [[], [], []]
         for i in range(5):
             row = [sentences[(i + stride * k) % 5] for k in range(3)]
-            steps = iter(rescore(model, [(pairs[0][0], sum(row, []))])[0])
+            steps = iter(rescore(model, [(pairs[0][0], [token for ids in row for token in ids])])[0])
             for k, sentence in enumerate(row):
                 surprise[k] += [next(steps) for _ in sentence]
         assert found[name] == pytest.approx([math.exp(-sum(part) / len(part)) for part in surprise], rel=1e-5)
@@ -226,7 +227,7 @@ def test_texts_held_out_are_in_no_training(monkeypatch):
     pairs = prompted(vocab)
     stream = vocab.encode(token for e in [*texts.validation, *texts.test] for token in e.target)
     assert len(pairs) == (6 * 70 - PROMPT) // 40
-    assert sum((y for _, y in pairs), []) == stream[PROMPT : PROMPT + 40 * len(pairs)]
+    assert [token for _, y in pairs for token in y] == stream[PROMPT : PROMPT + 40 * len(pairs)]
 
 
 def test_validation_is_read_as_it_is_at_test_time():
