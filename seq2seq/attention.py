@@ -454,6 +454,6 @@ def score_study(
 COMPARED = Study(
     "attention-scores",
     score_study,
-    settings=tuple({"score": s, "lr": lr} for lr in (8e-3,) for s in SCORES),
+    settings=tuple({"score": s, "lr": lr} for lr in (8e-3, 3e-3) for s in SCORES),
     seeds=(0,),
 )
