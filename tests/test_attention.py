@@ -377,6 +377,7 @@ def test_attention_of_gives_a_row_a_gold_token_and_a_column_a_symbol():
     pairs = [(letters.encode(s), phones.encode(t)) for s, t in [("bad", "AHC"), ("", "B"), ("fag", ""), ("g", "DAB")]]
     found = attention_of(model, pairs, batch_size=3)
     assert model.training and [tuple(w.shape) for w in found] == [(4, 4), (2, 1), (1, 4), (4, 2)]
+    assert not any(w.requires_grad for w in found)
     with torch.no_grad():
         for weights, pair in zip(found, pairs, strict=True):
             torch.testing.assert_close(weights.sum(dim=1), torch.ones(len(weights)))
@@ -432,7 +433,7 @@ def test_equal_parameters_are_equal():
     assert min(gaps, key=gaps.get) == same["hidden_size"] and gaps[same["hidden_size"]] < 0.01 * one
 
 
-def test_the_long_study_keeps_what_validation_chooses(few_words, monkeypatch, tmp_path):
+def test_the_long_study_keeps_what_validation_chooses(few_words, monkeypatch, tmp_path, tmp_path_factory):
     monkeypatch.chdir(tmp_path)
     trained, scored = [], []
     small = lambda letters, phones: attention_model(letters, phones, 4, 6)  # noqa: E731
@@ -445,6 +446,7 @@ def test_the_long_study_keeps_what_validation_chooses(few_words, monkeypatch, tm
         return chapter_history([1.0 / n for n in range(1, until + 1)])
 
     def write(model, sources, *vocabs, max_len):
+        assert max_len == 30
         scored.append((len(sources), model.decoder.output.bias[0].item()))
         return [[str(model.decoder.output.bias[0].item())]] * len(sources)
 
@@ -457,11 +459,15 @@ def test_the_long_study_keeps_what_validation_chooses(few_words, monkeypatch, tm
     assert found["chosen"] == "after 12 steps" and found["weights"].decoder.output.bias[0] == 12
     assert found["validation"]["mean of the last three"] == (2.0, 0.5)          # 12, 14, 16
     assert len(found["validation"]) == 9 and len(found["losses"]) == 16
+    assert found["training"] == [round(loss, 3) for loss in found["losses"]]
     assert scored[-1] == (len(few_words.test), 12.0) and {n for n, _ in scored[:-1]} == {len(few_words.validation)}
     trained.clear()
     again = long_study(steps=16, seed=0)                                       # a killed run goes on
     assert not trained and again["chosen"] == found["chosen"] and again["losses"] == found["losses"]
     assert long_study(steps=16, seed=0, until=3)["losses"] == [1.0, 1 / 2, 1 / 3] and trained == [(3, None)]
+    trained.clear()
+    monkeypatch.chdir(tmp_path_factory.mktemp("short"))
+    assert long_study(steps=4)["chosen"] == "after 8 steps" and [n for n, _ in trained] == list(range(1, 9))
 
 
 def chapter_history(losses):
@@ -536,3 +542,47 @@ def test_the_study_of_scores_changes_the_score_alone(few_words, monkeypatch):
     assert {s["score"] for s in COMPARED.settings} == set(SCORES)
     with pytest.raises(ValueError, match="'location'"):
         score_study(score="cosine")
+
+
+@pytest.mark.parametrize("study", [attention_study, long_study, score_study])
+def test_a_study_seeds_its_model_and_moves_it_to_the_device(study, few_words, monkeypatch):
+    seen = []
+
+    def noted(model, stream, steps, **how):
+        seen.append((model.decoder.output.weight, next(iter(stream)).src))
+        raise InterruptedError
+
+    monkeypatch.setattr(chapter, "train", noted)
+    for seed in (1, 1, 2):
+        torch.rand(1)                                                  # whatever was drawn before
+        with pytest.raises(InterruptedError):
+            study(seed=seed, until=1)
+    (first, batch), (again, same), (other, another) = seen
+    assert torch.equal(first, again) and not torch.equal(first, other) and len(batch) == 128
+    assert torch.equal(batch, same) and not torch.equal(batch[:, :2], another[:, :2])
+    monkeypatch.setattr(chapter, "device", lambda: torch.device("meta"))
+    with pytest.raises(InterruptedError):
+        study(until=1)
+    assert seen[-1][0].is_meta
+
+
+def test_the_long_model_is_moved_to_the_device(monkeypatch):
+    monkeypatch.setattr(chapter, "device", lambda: torch.device("meta"))
+    assert long_trained().model.decoder.output.weight.is_meta
+
+
+@pytest.mark.parametrize("study", [LENGTHS, LONG, LONG_BEAM, COMPARED])
+def test_what_is_on_record_is_what_is_planned(study):
+    assert [row["settings"] for row in study.rows()] == study.plan()
+    assert inspect.signature(study.run).parameters["seed"].default == study.seeds[0] == 0
+
+
+def test_what_is_left_out_has_the_size_that_is_promised():
+    decoder = AttentionDecoder(V_TGT, WIDTH, D)
+    assert decoder.layers == 1 and decoder.dropout.p == 0
+    assert [tuple(p.shape) for p in decoder.attention.parameters()] == [(D, D), (D, D), (1, D)]
+    assert [tuple(p.shape) for p in SCORES["additive"](D).parameters()] == [(D // 2, D), (D // 2, D), (1, D // 2)]
+    assert [tuple(p.shape) for p in SCORES["location"](D).parameters()] == [(50, D)]
+    model = attention_model(Vocab("abc"), Vocab("AB"), WIDTH, D)
+    assert len(model.encoder.forwards) == len(model.encoder.backwards) == 1
+    assert model.encoder.dropout.p == model.decoder.dropout.p == 0
