@@ -1,5 +1,6 @@
 """The lab's tools: alignments and their error, interventions, and the model of pairs that is no network."""
 
+import inspect
 import itertools
 import math
 import random
@@ -32,6 +33,7 @@ from seq2seq.alignment import (
 from seq2seq.attention import AttentionDecoder, attention_model
 from seq2seq.kit import corpora
 from seq2seq.kit.corpora import Example, Splits
+from seq2seq.kit.training import History
 from seq2seq.rnn import RNNDecoder
 from seq2seq.sequences import Vocab, batches
 
@@ -165,6 +167,32 @@ def test_a_random_position_is_a_symbol_other_than_the_most_attended():
     assert {int(drawn[1][1]) for drawn in seen[1::3]} <= {0, 1, 2}
 
 
+def test_the_random_position_follows_its_own_seed():
+    vocab = Vocab("abcdef")
+    model, other = (attention_model(vocab, vocab, 6, 10).eval() for _ in range(2))
+    pairs = [(vocab.encode("abcdef"), vocab.encode("fadebc"))] * 3
+    drawn, original = [], chapter.without
+    try:
+        chapter.without = lambda weights, at: drawn.append(at.tolist()) or original(weights, at)
+        for seed in ({}, {"seed": 0}, {"seed": 1}):
+            torch.rand(1)                                               # whatever was drawn before
+            erasing(model, other, pairs, **seed)
+    finally:
+        chapter.without = original
+    third = len(drawn) // 3
+    assert drawn[:third] == drawn[third : 2 * third] != drawn[2 * third :]
+
+
+def test_one_step_where_two_models_look_apart_is_a_share_of_one():
+    (model, vocab), (other, _) = pointing_model(0), pointing_model(1)
+    for p in model.parameters():
+        p.data.mul_(6.0)
+    model.decoder.output.bias.data.zero_()
+    found = [erasing(model, other, [(vocab.encode(s), [])]) for s in "abc"]       # a step each: EOS
+    assert all(f["same"] == 0 and f["most, apart"] == f["most"] for f in found)
+    assert any(f["most"] == 1 for f in found)
+
+
 # --- pairs of letters and sounds -------------------------------------------------------------------------------------
 
 def all_cuts(letters, sounds):
@@ -187,6 +215,11 @@ def test_cuts_are_the_edges_of_all_cuts_in_an_order_to_add_up_in():
     for start, stop, _ in found:
         paths[stop] = paths.get(stop, 0) + paths.get(start, 0)
     assert paths[4, 3] == len(all_cuts(letters, sounds))
+
+
+def test_a_pair_is_one_letter_with_up_to_two_sounds_or_two_letters_with_one():
+    kinds = {(len(a), len(b)) for *_, (a, b) in cuts("abcd", "VWXYZ")}
+    assert kinds == {(1, 0), (1, 1), (1, 2), (2, 1)} and len(MOVES) == len(kinds)
 
 
 WORDS = [("ab", "X"), ("abc", "XY"), ("c", "Y"), ("cab", "YX"), ("b", "XY")]
@@ -291,6 +324,9 @@ def test_to_pronounce_is_to_find_the_most_probable_sequence():
 def test_a_width_of_one_is_greedy_and_never_better():
     model = PairModel(SEQUENCES, 2, 0.6)
     assert model.pronounce("aab", width=1) and model.pronounce("aab")
+    often, seldom = [[(("a",), (sound,)), (("b",), ("Y",))] for sound in "XZ"]
+    for more, less in ((often, seldom), (seldom, often)):                 # the more probable history is kept
+        assert PairModel([more] * 3 + [less], 2, 0.6).pronounce("ab", width=1) == [*more[0][1], "Y"]
 
 
 @pytest.fixture
@@ -325,8 +361,12 @@ def test_the_study_of_pairs_scores_what_it_is_asked_and_stops_where_it_is_told(f
 
 def test_the_grammar_study_measures_what_its_name_says(monkeypatch):
     original = corpora.phrase_grammar
+    asked, lengths = [], []
+    monkeypatch.setattr(chapter.corpora, "phrase_grammar", lambda n, *args, **how: (
+        asked.append((n, args[0], how)) or original(min(n, 60), *args, **how)))
+    written = chapter.transduce
     monkeypatch.setattr(
-        chapter.corpora, "phrase_grammar", lambda n, *args, **how: original(min(n, 60), *args, **how))
+        chapter, "transduce", lambda *args, **how: lengths.append(how) or written(*args, **how))
     built = []
     model_of = grammar_model
     monkeypatch.setattr(
@@ -335,6 +375,7 @@ def test_the_grammar_study_measures_what_its_name_says(monkeypatch):
     assert [(pair, how["seed"]) for pair, how in built] == [(("en", "zh"), 1), (("en", "zh"), 101)]
     assert {"exact", "aer -1", "aer 0", "aer 1", "most", "same", "losses"} <= set(found) and len(found["losses"]) == 2
     assert 0 <= found["exact"] <= 1 and 0 < found["aer 0"] <= 1
+    assert (500, 0, {"split": "test"}) in asked and lengths == [{"max_len": 60}]
     dot = grammar_study(source="en", target="fr", score="dot")
     assert built[-1][1]["score"] == "dot" and "most" not in dot
     assert grammar_study(source="en", target="zh", seed=1, until=1)["losses"] == found["losses"][:1]
@@ -346,25 +387,57 @@ def test_the_grammar_model_learns_from_training_sentences_alone(monkeypatch):
     asked = []
     original = corpora.phrase_grammar
     monkeypatch.setattr(chapter.corpora, "phrase_grammar",
-                        lambda n, *args, **how: asked.append((n, args, how)) or original(50, *args, **how))
+                        lambda n, *args, **how: asked.append((n, args, how)) or original(128, *args, **how))
     model, ours, theirs, losses = grammar_model("fr", "zh", steps=3, seed=2, until=2)
     assert asked == [(20_000, (0, "fr", "zh"), {"split": "train"})] and len(losses) == 2
+    trained = []
+    monkeypatch.setattr(chapter, "train", lambda model, stream, steps, **how: trained.append(
+        (steps, how["lr"], how["until"], len(next(iter(stream)).src), model.decoder.output.weight)) or History([1.0]))
+    for seed in (1, 1, 2):
+        torch.rand(1)
+        grammar_model(seed=seed)
+    monkeypatch.setattr(chapter, "device", lambda: torch.device("meta"))
+    grammar_model()
+    assert {each[:4] for each in trained} == {(400, 5e-3, None, 64)}
+    first, again, other, moved = (each[4] for each in trained)
+    assert torch.equal(first, again) and not torch.equal(first, other) and moved.is_meta
+    assert inspect.signature(grammar_model).parameters["seed"].default == 0
     assert model.encoder.embedding.num_embeddings == len(ours) and model.decoder.output.out_features == len(theirs)
     assert model.encoder.embedding.embedding_dim == 64 and model.decoder.hidden_size == 128
 
 
 def test_the_message_study_compares_two_models_and_nothing_else(monkeypatch):
     every = corpora.messages("zh_Hans", max_words=12)
-    splits = Splits(every.train[:200], [], [e for e in every.test if len(e.source) > 7][:9] + every.test[:9])
-    asked = []
+    test = [e for e in every.test if len(e.source) > 7][:9] + [e for e in every.test if len(e.source) == 7][:3]
+    splits = Splits(every.train[:200], [], test + every.test[:9])
+    asked, lengths, counted, scored = [], [], [], []
+    for name, seen in (("transduce", lengths), ("vocabularies", counted)):
+        def noted(*args, original=getattr(chapter, name), seen=seen, **how):
+            seen.append(how)
+            return original(*args, **how)
+        monkeypatch.setattr(chapter, name, noted)
+    monkeypatch.setattr(chapter, "bleu", lambda written, examples: scored.append(list(examples)) or 1.0)
     monkeypatch.setattr(chapter.corpora, "messages", lambda *args, **how: asked.append((args, how)) or splits)
     found = [message_study(language="zh_Hans", model=model, steps=2) for model in ("attention", "one vector")]
-    assert asked == [(("zh_Hans",), {"max_words": 12})] * 2
+    assert asked == [(("zh_Hans",), {"max_words": 12})] * 2 and lengths == [{"max_len": 40}] * 2
+    assert counted == [{"min_count": 2}] * 2
+    assert scored == [splits.test, [e for e in splits.test if len(e.source) > 7]] * 2
     assert all(set(f) == {"losses", "bleu", "longer"} and len(f["losses"]) == 2 for f in found)
     again = message_study(language="zh_Hans", model="attention", steps=2, until=1)["losses"]
     assert again == found[0]["losses"][:1]
     with pytest.raises(ValueError, match="'one vector'"):
         message_study(language="fr", model="none")
+    trained = []
+    monkeypatch.setattr(chapter, "train", lambda model, stream, steps, **how: trained.append(
+        (steps, how, len(next(iter(stream)).src), model.decoder.output.weight)) or History([1.0]))
+    for seed in (1, 1, 2):
+        torch.rand(1)
+        message_study(language="zh_Hans", seed=seed, until=1)
+    monkeypatch.setattr(chapter, "device", lambda: torch.device("meta"))
+    message_study(language="zh_Hans", until=1)
+    assert all(each[:3] == (800, {"lr": 3e-3, "until": 1}, 64) for each in trained)
+    first, again, other, moved = (each[3] for each in trained)
+    assert torch.equal(first, again) and not torch.equal(first, other) and moved.is_meta
     assert {(s["language"], s.get("model", "attention")) for s in MESSAGES.settings} == {
         (language, model) for language in ("fr", "zh_Hans") for model in ("attention", "one vector")}
 
@@ -378,3 +451,9 @@ def test_the_message_models_differ_in_attention_alone():
         assert {k: v.shape for k, v in b.state_dict().items()} == {
             k: v.shape for k, v in a.state_dict().items() if not k.startswith("attention")}
         assert a.embedding.embedding_dim == 96 and a.dropout.p == b.dropout.p == 0.3
+
+
+@pytest.mark.parametrize("study", [GRAMMAR, JOINT, MESSAGES])
+def test_what_is_on_record_is_what_is_planned(study):
+    assert [row["settings"] for row in study.rows()] == study.plan()
+    assert inspect.signature(study.run).parameters["seed"].default == study.seeds[0] == 0
