@@ -411,11 +411,9 @@ def test_the_message_study_compares_two_models_and_nothing_else(monkeypatch):
     test = [e for e in every.test if len(e.source) > 7][:9] + [e for e in every.test if len(e.source) == 7][:3]
     splits = Splits(every.train[:200], [], test + every.test[:9])
     asked, lengths, counted, scored = [], [], [], []
-    for name, seen in (("transduce", lengths), ("vocabularies", counted)):
-        def noted(*args, original=getattr(chapter, name), seen=seen, **how):
-            seen.append(how)
-            return original(*args, **how)
-        monkeypatch.setattr(chapter, name, noted)
+    write, count = chapter.transduce, chapter.vocabularies
+    monkeypatch.setattr(chapter, "transduce", lambda *args, **how: lengths.append(how) or write(*args, **how))
+    monkeypatch.setattr(chapter, "vocabularies", lambda *args, **how: counted.append(how) or count(*args, **how))
     monkeypatch.setattr(chapter, "bleu", lambda written, examples: scored.append(list(examples)) or 1.0)
     monkeypatch.setattr(chapter.corpora, "messages", lambda *args, **how: asked.append((args, how)) or splits)
     found = [message_study(language="zh_Hans", model=model, steps=2) for model in ("attention", "one vector")]
