@@ -439,6 +439,13 @@ def test_exact_search_goes_on_from_what_is_more_probable_than_the_mode_and_from_
     assert proven > 3
 
 
+def test_exact_search_starts_with_what_a_beam_has_found():
+    table = {1: {4: 0.6, 5: 0.3, 6: 0.1}, 4: {7: 1.0}, 5: {7: 1.0}, 6: {7: 1.0}, 7: {2: 0.98, 7: 0.02}}
+    batch = collate([([4], [])])
+    [exact] = exact_search(EncoderDecoder(Counting(), Table(table, 8)), batch.src, batch.src_padding, 9)
+    assert exact.proven and exact.best.ids == [4, 7, EOS] and exact.expanded == 3    # nothing, 4, and 4 7
+
+
 def test_what_is_expanded_comes_the_most_probable_first():
     model, batch = rnn_of(sure=1.0), batch_of(1)
     state = model.decoder.init_state(model.encoder(batch.src, batch.src_padding))
