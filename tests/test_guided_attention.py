@@ -172,12 +172,20 @@ def test_what_each_attention_adds_to_the_parameters():
     assert len(model.encoder.backwards) == 1
 
 
-def test_content_attention_is_that_of_the_chapter_before():
-    model, batch = a_model("content"), some_batch()
-    before = AttentionDecoder(V_TGT, WIDTH, D, attention=model.decoder.attention)
-    before.load_state_dict(model.decoder.state_dict())
-    memory = model.encoder(batch.src, batch.src_padding)
-    torch.testing.assert_close(before(batch.tgt[:, :-1], memory), model(batch))
+@pytest.mark.parametrize("layers", [1, 2])
+def test_content_attention_is_that_of_the_chapter_before(layers):
+    encoder, batch = RNNEncoder(V_SRC, WIDTH, D, layers, bidirectional=True), some_batch()
+    decoder = DirectedDecoder(V_TGT, WIDTH, D, layers, attention=ContentAttention(D, D, K))
+    before = AttentionDecoder(V_TGT, WIDTH, D, layers, attention=decoder.attention)
+    before.load_state_dict(decoder.state_dict())
+    memory = encoder(batch.src, batch.src_padding)
+    torch.testing.assert_close(decoder.aligned(batch.tgt[:, :-1], memory)[0], before(batch.tgt[:, :-1], memory))
+
+
+def test_targets_that_do_not_go_with_their_sources_are_refused():
+    model, batch = a_model("location"), some_batch()
+    with pytest.raises(ValueError, match="5 sources"):
+        model.decoder.aligned(batch.tgt[1:], model.encoder(batch.src, batch.src_padding))
 
 
 def test_without_filters_the_location_says_nothing():
