@@ -198,6 +198,19 @@ def test_without_filters_the_location_says_nothing():
         attention.align(query, keys, padding, previous), plain.align(query, keys, padding, previous))
 
 
+def test_the_location_enters_the_score_as_the_equation_has_it():
+    """e_t = v · tanh(W q + U h_t + L f_t), f_t = Σ_j F_j α_{t+j-r}: Chorowski et al. (2015), equations 8 and 9."""
+    attention, r = LocationAwareAttention(D, D, K, filters=5, reach=2), 2
+    query, states, previous = torch.randn(3, D), torch.randn(3, 7, D), torch.rand(3, 7)
+    scores = torch.zeros(3, 7)
+    for b, t in itertools.product(range(3), range(7)):
+        f = sum(attention.F.weight[:, 0, j] * previous[b, t + j - r] for j in range(5) if 0 <= t + j - r < 7)
+        hidden = attention.W(query[b]) + attention.U(states[b, t]) + attention.L(f)
+        scores[b, t] = attention.v(hidden.tanh())[0]
+    found = attention.align(query, attention.keys(states), torch.zeros(3, 7).bool(), previous)
+    torch.testing.assert_close(found, scores.softmax(dim=1))
+
+
 def test_the_location_moves_with_the_finger():
     """Where all keys are alike, shifting the previous weights shifts the new ones, away from the ends."""
     attention = LocationAwareAttention(D, D, K, filters=5, reach=2)
