@@ -53,6 +53,7 @@ __all__ = [
     "bleu",
     "difference",
     "labelled",
+    "looked_up",
     "pronunciation_study",
     "published_model",
     "published_study",
@@ -356,3 +357,13 @@ def translation_study(
 
 
 TRANSLATION = Study("bottleneck-translation", translation_study, settings=({},))
+
+
+def looked_up(source: Sequence[str], known: Sequence[Example]) -> list[str]:
+    """The target of the known example whose words are most like the source's.
+
+    Alike: the words in common as a share of all words of the two (Jaccard).
+    """
+    asked = set(source)
+    alike = [len(asked & set(e.source)) / len(asked | set(e.source)) for e in known]
+    return list(known[int(np.argmax(alike))].target)
