@@ -362,8 +362,11 @@ TRANSLATION = Study("bottleneck-translation", translation_study, settings=({},))
 def looked_up(source: Sequence[str], known: Sequence[Example]) -> list[str]:
     """The target of the known example whose words are most like the source's.
 
-    Alike: the words in common as a share of all words of the two (Jaccard).
+    Alike: the words in common as a share of all words of the two (Jaccard). The first
+    of equals. Raises ValueError if nothing is known.
     """
+    if not known:
+        raise ValueError("no known example to look up: give the training split")
     asked = set(source)
     alike = [len(asked & set(e.source)) / len(asked | set(e.source)) for e in known]
     return list(known[int(np.argmax(alike))].target)

@@ -16,6 +16,7 @@ from seq2seq.bottleneck import (
     bleu,
     difference,
     digits,
+    looked_up,
     pronunciation_study,
     published_model,
     published_study,
@@ -362,3 +363,15 @@ def test_studies_are_what_the_page_says():
     assert max(sizes) / min(sizes) < 1.005
     assert translation_model(letters, phones).encoder.dropout.p == 0.3
     assert list(VARIANTS.results({})[0]["by_length"]) == list(GROUPS)
+
+
+def test_the_most_similar_message_is_looked_up():
+    known = [Example(tuple(x.split()), (tuple(y.split()),))
+             for x, y in (("a b c", "1"), ("b a", "2"), ("a b d e", "3"))]  # fmt: skip
+    for e in known:
+        assert looked_up(e.source, known) == list(e.target)
+    assert looked_up(["b", "a", "a"], known) == ["2"]      # neither order nor repetition counts
+    assert looked_up(["a", "d", "e"], known) == ["3"]      # three of four; of "b a" one of four
+    assert looked_up(["z"], known) == ["1"]                # the first of equals
+    with pytest.raises(ValueError, match="training split"):
+        looked_up(["a"], [])

@@ -143,6 +143,7 @@ def test_words_that_a_machine_puts_together_read_well(site: Path, pages: list[st
     wrong = []
     for name in pages:
         article = (site / name).read_text("utf-8").partition("<article")[2].rpartition("</article>")[0]
+        wrong += [f"{name}: {found[0]}" for found in re.finditer(r'data-label="[^"]*\\[(\[][^"]*"', article)]   # TeX
         article = re.sub(r"<(script|style|pre|code|mjx-container|td|svg)\b.*?</\1>", " ", article, flags=re.DOTALL)
         text = " ".join(text_of("<article" + article).split())
         wrong += [f"{name}: {found[0]}" for found in WRONG_WORDS.finditer(text)]
