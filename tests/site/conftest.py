@@ -25,6 +25,12 @@ LANDED = """window.landed = (hash) => {
   if (place.top > (end ? innerHeight - 10 : top + 60)) return `it is ${Math.round(place.top - top)} px too low`;
 }"""
 
+# A change of width lets the sidebars slide into place, which moves the text: a test begins when they have arrived.
+SETTLED = """async () => {
+  await new Promise(requestAnimationFrame);
+  await Promise.allSettled(document.getAnimations().map((animation) => animation.finished));
+}"""
+
 # Every page's path inside the site, less the one-line page that sends `/` to the landing page.
 PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if path != SITE / "index.html")
 
@@ -81,6 +87,7 @@ class Opened:
         self.page.set_viewport_size(dict(zip(("width", "height"), WIDTHS[width], strict=True)))
         self.page.emulate_media(color_scheme=scheme)
         self.page.evaluate("scheme => { document.documentElement.dataset.theme = scheme; }", scheme)
+        self.page.evaluate(SETTLED)
         return self.page
 
 
