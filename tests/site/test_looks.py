@@ -37,6 +37,7 @@ SHOWN = {
     "figure": (CHAPTER, "#fig-looks", "#fig-looks"),
     "code": (CHAPTER, "#code-and-what-it-prints > h2", "#code-and-what-it-prints > div.cell:nth-of-type(1)"),
     "widget": (CHAPTER, ".stepper", ".stepper"),
+    "explorer": (CHAPTER, ".explorer", ".explorer"),
     "table": (CHAPTER, "#what-was-measured table:not(.results)", "#what-was-measured table:not(.results)"),
     "dots": (CHAPTER, ".dots", ".dots"),
     "results": (CHAPTER, "table.results", "table.results"),
@@ -148,6 +149,7 @@ def test_another_drawing_of_letters_is_no_difference(browser: Browser, home: str
 # What somebody may do without noticing: the component, a selector and a declaration.
 MISTAKES = {
     "a moved slider": ("widget", ".stepper-controls input", "margin-left: 2rem"),
+    "bars gone": ("explorer", ".explorer-source b", "visibility: hidden"),
     "no buttons": ("widget", ".stepper-controls button", "visibility: hidden"),
     "a claim without its colour": ("claim", ".bd-article .claim", "background: none; border-color: grey"),
     "a claim without its line": ("claim", ".bd-article .claim", "border-left-color: transparent"),
