@@ -3,6 +3,7 @@ PYTHON ?= python3
 BUDGET ?= cpu
 # Chapters, and tests, that run side by side, each with one thread.
 JOBS ?= 2
+DEVICE ?= cuda
 PORT ?= 8000
 COLAB_PYTHON ?= python3.12
 
@@ -22,7 +23,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # Threads that soon stop spinning when they wait: on busy cores torch is several times slower otherwise.
 export GOMP_SPINCOUNT ?= 3000
 
-.PHONY: help setup export format frontend book serve test lint looks words workflows check unit notebooks site browser records mutants colab-check bare-check lighthouse release clean
+.PHONY: help setup export format frontend book serve test lint looks words workflows check unit notebooks gpu-notebooks site browser records mutants colab-check bare-check lighthouse release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -90,6 +91,10 @@ notebooks: $(READY) ## run every notebook through nbval at the smoke budget, eac
 	$(BIN)/python tools/twice.py
 	SEQ2SEQ_BUDGET=smoke $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 _build/twice
+
+gpu-notebooks: BUDGET = full
+gpu-notebooks: $(if $(WITH),,$(READY)) ## run every notebook on a GPU (DEVICE=cpu: on the CPU; WITH=python3: with the Python at hand)
+	SEQ2SEQ_BUDGET=$(BUDGET) $(or $(WITH),$(BIN)/python) tools/gpu_notebooks.py --device $(DEVICE)
 
 site: browser book ## test the built site in Chromium
 	@echo "== the built site"

@@ -95,6 +95,9 @@ def test_pictures_say_in_words_what_they_show(records):
     assert heights[1] == pytest.approx(4 * heights[0], abs=0.05)
     assert "bars-key" in bars and "attention" not in bars           # which is not among these records
     assert measured_on(found) == "two <cores>, torch 2.14, 2030-01"
+    found[0].rows[0]["provenance"] = {**PROVENANCE, "accelerator": "NVIDIA T4"}
+    both = "NVIDIA T4 beside two <cores>, torch 2.14, 2030-01; two <cores>, torch 2.14, 2030-01"
+    assert measured_on(found) == both
 
 
 def test_the_books_own_records_can_be_shown():

@@ -221,6 +221,12 @@ def test_a_gpu_without_kernels_is_passed_over_with_a_sentence(gpus):
     assert caught[0].filename == __file__
 
 
+def test_a_gpu_computes_in_full_precision(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    device()
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_one_variable_forces_a_device(gpus, monkeypatch):
     gpus(cuda=True, mps=True, broken=())
     monkeypatch.setenv("SEQ2SEQ_DEVICE", "cpu")

@@ -492,6 +492,87 @@ def command(folder, monkeypatch):
     return call
 
 
+def on_a_gpu(monkeypatch, name: str = "NVIDIA T4") -> None:
+    """From here on studies run on an accelerator of this name, as far as records can tell."""
+    monkeypatch.setattr(records, "device", lambda: torch.device("meta"))
+    monkeypatch.setattr(records, "accelerator", lambda device: name if device.type == "meta" else "")
+
+
+def test_a_row_made_on_a_gpu_says_so(folder, monkeypatch):
+    TOY.record({"seed": 0})
+    with monkeypatch.context() as patch:
+        on_a_gpu(patch)
+        TOY.record({"seed": 1})
+    cpu, gpu = (TOY.row({"seed": seed})["provenance"] for seed in (0, 1))
+    assert gpu["accelerator"] == "NVIDIA T4" and gpu["command"] == "SEQ2SEQ_DEVICE=meta make records"
+    assert "accelerator" not in cpu and cpu["command"] == "make records" and cpu["machine"] == gpu["machine"]
+
+
+@pytest.mark.parametrize("made, replayed", [("NVIDIA T4", ""), ("", "NVIDIA T4"), ("NVIDIA T4", "NVIDIA H100")])
+def test_losses_of_another_kind_of_device_are_compared_loosely_and_check_says_so(
+        made, replayed, folder, monkeypatch, capsys):  # fmt: skip
+    with monkeypatch.context() as patch:
+        on_a_gpu(patch, made)
+        tool.record(TOY)
+    on_a_gpu(monkeypatch, made)
+    monkeypatch.setitem(LOSSES, "scale", 1.001)
+    assert len(tool.check(TOY)) == 2              # on the same kind only rounding is forgiven
+    on_a_gpu(monkeypatch, replayed)
+    capsys.readouterr()
+    assert tool.check(TOY) == []
+    told = f"made on {made or 'a CPU'}, replayed on {replayed or 'a CPU'}: its first losses are compared within 3%"
+    assert capsys.readouterr().out.count(told) == 2
+    monkeypatch.setitem(LOSSES, "scale", 1.04)
+    assert len(tool.check(TOY)) == 2
+
+
+def test_scores_without_losses_are_not_compared_with_those_of_another_kind_of_device(folder, monkeypatch, capsys):
+    study = Study("scored", lambda *, seed, until=None: {"score": LOSSES["scale"]}, ({},), (0,))
+    monkeypatch.setattr(records, "source_hash", lambda run: "this")
+    monkeypatch.setattr(tool, "source_hash", lambda run: "this")
+    with monkeypatch.context() as patch:
+        on_a_gpu(patch)
+        study.record({"seed": 0})
+        monkeypatch.setitem(LOSSES, "scale", 1.01)
+        assert len(tool.check(study)) == 1
+    capsys.readouterr()
+    assert tool.check(study) == [] and "its results are not compared" in capsys.readouterr().out
+
+
+def test_keep_says_what_it_compared_loosely(folder, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        on_a_gpu(patch)
+        tool.record(TOY)
+    changed_code(monkeypatch)
+    tool.keep(TOY)
+    assert capsys.readouterr().out.count("made on NVIDIA T4, replayed on a CPU") == 4 and TOY.missing() == []
+
+
+def test_an_accelerator_has_a_name_and_the_cpu_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
+    assert records.accelerator(torch.device("cuda")) == "GPU cuda"
+    assert records.accelerator(torch.device("mps")) == "mps" and records.accelerator(torch.device("cpu")) == ""
+
+
+def test_runs_side_by_side_lose_no_row_and_name_what_failed(folder, command, capsys):
+    """A study of the test module itself, which the other processes import."""
+    side = Study("side", side_run, tuple({"rate": rate} for rate in (1, 2, 3)), (0, 1))
+    [problem] = tool.record_side_by_side([side], 3)
+    assert problem.startswith("side {'rate': 3, 'seed': 1}") and "ValueError" in problem
+    assert [row["settings"] for row in side.rows()] == side.plan()[:-1]
+    assert all(row["result"] == {"score": 10 * row["settings"]["rate"]} for row in side.rows())
+    out = capsys.readouterr().out
+    assert "run 6 of 6" in out and "side {'rate': 3, 'seed': 1} FAILED" in out
+    assert len(tool.record_side_by_side([side], 2)) == 1 and "run 1 of 1" in capsys.readouterr().out
+    assert command("--jobs", "2") == 0 and len(TOY.rows()) == 4
+
+
+def side_run(*, rate: int, seed: int, until: int | None = None) -> dict:
+    if (rate, seed) == (3, 1):
+        raise ValueError("diverged")
+    return {"losses": [rate], "score": 10 * rate}
+
+
 def test_the_command_records_checks_and_keeps(command, monkeypatch, capsys):
     assert command("--check") == 1 and "not on record" in capsys.readouterr().out
     assert command() == 0 and len(TOY.rows()) == 4

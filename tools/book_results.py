@@ -175,8 +175,10 @@ def by_length(system: System) -> dict[str, float]:
 
 def measured_on(found: list[System]) -> str:
     """The machines, in words."""
-    made = [row["provenance"] for system in found for row in system.rows]
-    return "; ".join(sorted({f"{row['machine']}, torch {row['torch']}, {row['date'][:7]}" for row in made}))
+    made = [dict(row["provenance"]) for system in found for row in system.rows]
+    for row in made:
+        row["where"] = f"{row['accelerator']} beside {row['machine']}" if row.get("accelerator") else row["machine"]
+    return "; ".join(sorted({f"{row['where']}, torch {row['torch']}, {row['date'][:7]}" for row in made}))
 
 
 class Results(SphinxDirective):

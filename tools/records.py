@@ -1,17 +1,22 @@
 """Run the book's studies (`make records`), or replay their first steps (`--check`).
 
 After a change of the code that changes no result, such as a new name, `--keep` keeps the rows on record whose first
-losses are what they were, instead of running them again.
+losses are what they were, instead of running them again. On a machine with a GPU, or with many cores, `--jobs` runs
+several at a time: SEQ2SEQ_DEVICE=cuda OMP_NUM_THREADS=1 python tools/records.py NAME --jobs 8.
 
 Studies are the `Study` objects of the chapters' modules. Without names, all of them.
 """
 
 import argparse
 import importlib
+import multiprocessing
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from seq2seq.kit import records
 from seq2seq.kit.corpora import MissingCorpus
 from seq2seq.kit.records import RecordError, Study, plain, source_hash
 
@@ -37,12 +42,30 @@ def record(study: Study) -> None:
         study.record(settings)
 
 
+def record_side_by_side(chosen: list[Study], jobs: int) -> list[str]:
+    """The same for several studies, in `jobs` processes; return what went wrong. Each row is kept once it is there."""
+    context, failures = multiprocessing.get_context("spawn"), []    # a forked process could not use CUDA
+    with ProcessPoolExecutor(jobs, context, share, (context.Lock(), records.FOLDER)) as pool:
+        futures = {pool.submit(study.record, settings): f"{study.name} {settings}"
+                   for study in chosen for settings in study.missing()}    # fmt: skip
+        for number, future in enumerate(as_completed(futures), 1):
+            error = future.exception()
+            failures += [f"{futures[future]}: {error!r}"] if error else []
+            print(f"run {number} of {len(futures)}: {futures[future]}{' FAILED' if error else ''}", flush=True)
+    return failures
+
+
+def share(lock: AbstractContextManager, folder: Path) -> None:
+    """Let this process write records of `folder` beside others."""
+    records.LOCK, records.FOLDER = lock, folder
+
+
 def keep(study: Study) -> None:
     """Keep the rows that other code made, if their first losses are what they were."""
     on_record = [row["settings"] for row in study.rows()]
     for settings in (settings for settings in study.missing() if plain(settings) in on_record):
-        study.keep(settings)
-        print(f"{study.name}: kept {settings}", flush=True)
+        told = study.keep(settings)
+        print(f"{study.name}: kept {settings}{told and f' ({told})'}", flush=True)
 
 
 def check(study: Study) -> list[str]:
@@ -58,7 +81,8 @@ def check(study: Study) -> list[str]:
     for settings in study.sample():
         if plain(settings) in on_record:
             try:
-                study.replay(settings)
+                if told := study.replay(settings):
+                    print(f"{study.name} {settings}: {told}")
             except RecordError as error:
                 problems.append(str(error))
             except MissingCorpus as missing:    # an optional extra
@@ -72,9 +96,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="studies; all of them if none is named")
     parser.add_argument("--check", action="store_true", help="replay the first steps instead of running")
     parser.add_argument("--keep", action="store_true", help="keep rows of older code whose first losses are the same")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each in a process of its own (default: 1)")
     arguments = parser.parse_args()
-    os.environ.setdefault("SEQ2SEQ_DEVICE", "cpu")    # where the records were made: a GPU rounds and draws otherwise
+    os.environ.setdefault("SEQ2SEQ_DEVICE", "cpu")    # where most records were made: a GPU rounds and draws otherwise
     chosen = studies(arguments.names)
+    if arguments.jobs > 1 and not (arguments.check or arguments.keep):
+        failures = record_side_by_side(chosen, arguments.jobs)
+        sys.exit("\n".join(failures) or 0)
     if not arguments.check:
         for study in chosen:
             (keep if arguments.keep else record)(study)

@@ -4,6 +4,9 @@ A chapter defines a function that trains and scores one setting and wraps it in 
 is missing or out of date, one run at a time, and writes `seq2seq/records/NAME.json` after every run, so a kill loses
 one run at most. Each row carries its settings, its seed, its first losses and where it was run. `make check` replays
 the first losses, or all of a run that has none; a source that has changed since the run only warns.
+
+What a GPU draws, such as dropout, no other device can draw again. A row that was made on another device than the one at
+hand is therefore compared loosely: its weights and batches were drawn on the CPU all the same.
 """
 
 import ast
@@ -18,6 +21,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +32,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from seq2seq.kit.torch_setup import device
+
 FOLDER = Path(__file__).parents[1] / "records"
 FIRST = 5  # losses kept for the replay
 TOLERANCE = 1e-4  # relative: a replay on another machine differs by rounding, a change of the code by more
+LOOSE = 0.03      # the same where dropout has to be drawn on another kind of device
+LOCK = nullcontext()   # held while a record is read, changed and written; processes side by side share a real one
 
 
 # Modules whose code a study's numbers come from: the chapters', and of the kit what computes.
@@ -140,23 +148,25 @@ class Study:
             "result": result,
             "provenance": provenance(source, seconds),
         }
-        if weights is not None:
-            save_weights(self.name, weights)
-        rows = [r for r in self.rows() if r["settings"] != settings and r["settings"] in plan] + [row]
-        rows.sort(key=lambda r: plan.index(r["settings"]))
-        self.write(rows)
+        with LOCK:
+            if weights is not None:
+                save_weights(self.name, weights)
+            rows = [r for r in self.rows() if r["settings"] != settings and r["settings"] in plan] + [row]
+            rows.sort(key=lambda r: plan.index(r["settings"]))
+            self.write(rows)
 
-    def keep(self, settings: dict) -> None:
+    def keep(self, settings: dict) -> str:
         """Accept a row made by other code as it stands: for a change of the code that changes no result.
 
-        Raises RecordError if the first losses are not those on record.
+        Returns what `replay` says of it. Raises RecordError if the first losses are not those on record.
         """
-        self.replay(settings)
+        told = self.replay(settings)
         rows = self.rows()
         for row in rows:
             if row["settings"] == plain(settings):
                 row["provenance"]["source"] = source_hash(self.run)
         self.write(rows)
+        return told
 
     def write(self, rows: list[dict]) -> None:
         """Replace the record's file, whole or not at all."""
@@ -165,12 +175,21 @@ class Study:
         scratch.write_text(json.dumps({"study": self.name, "rows": rows}, indent=1) + "\n")
         os.replace(scratch, self.path)
 
-    def replay(self, settings: dict, tolerance: float = TOLERANCE) -> None:
+    def replay(self, settings: dict) -> str:
         """Run the first steps of one run again, or all of it where nothing was trained.
 
-        Raises RecordError if its losses, or without losses its results, are not those on record.
+        Where another kind of device made the row, its first losses are compared loosely and results not at all; that is
+        what the text says that comes back, empty elsewhere. Raises RecordError if the losses, or without losses the
+        results, are not those on record.
         """
         row = self.row(settings)
+        there, here = row["provenance"].get("accelerator", ""), accelerator(device())
+        tolerance, told = TOLERANCE, ""
+        if there != here:
+            made = f"made on {there or 'a CPU'}, replayed on {here or 'a CPU'}"
+            if not row["first_losses"]:
+                return f"{made}: its results are not compared"
+            tolerance, told = LOOSE, f"{made}: its first losses are compared within {LOOSE:.0%}"
         what, kept = "first losses", row["first_losses"]
         result = dict(self.run(**settings, until=len(kept) or None))
         result.pop("weights", None)
@@ -180,6 +199,7 @@ class Study:
             what, kept, found = "results", row["result"], result
         if not near(found, kept, tolerance):
             raise RecordError(f"{self.name} {settings}: the {what} are {found}, on record {kept}")
+        return told
 
 
 def digits(numbers: Sequence[int]) -> str:
@@ -305,15 +325,17 @@ def without_docstrings(tree: ast.AST) -> ast.AST:
 
 
 def provenance(source: str, seconds: float) -> dict:
-    """Where, when and with what a run was made."""
+    """Where, when and with what a run was made; "accelerator" only where it was not the CPU."""
+    gpu = accelerator(device())
     return {
-        "command": "make records",
+        "command": f"SEQ2SEQ_DEVICE={device().type} make records" if gpu else "make records",
         "date": time.strftime("%Y-%m-%d"),
         "commit": commit(),
         "source": source,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "machine": f"{processor()}, {os.cpu_count()} cores",
+        **({"accelerator": gpu} if gpu else {}),
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 1),
     }
@@ -326,6 +348,13 @@ def commit() -> str:
         return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
     except OSError:
         return "unknown"
+
+
+def accelerator(device: torch.device) -> str:
+    """The name of a device such as a GPU, or nothing for the CPU."""
+    if device.type == "cpu":
+        return ""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def processor() -> str:
