@@ -28,10 +28,11 @@ NAMES = {"bottleneck-variants": BASE, "bottleneck-g2p-en": "g2p-en, published we
          "bottleneck-tagger": "tagger, one label per letter", "decoding-beams": "beam of five",
          "attention-lengths": "GRU, two directions, attention", "attention-long": "attention, trained for long",
          "attention-long-beam": "attention, trained for long, beam of five",
-         "alignment-joint": "joint n-gram, no network", "guided_attention-words": "small GRU, 400 steps"}  # fmt: skip
+         "alignment-joint": "joint n-gram, no network", "guided_attention-words": "small GRU, 400 steps",
+         "ablation-architectures": "equal steps and size"}  # fmt: skip
 WORDS = {"context": "context vector at the {} only", "bidirectional": "one direction", "summary": "{} of the states",
          "cell": "{} cell", "hidden_size": "{} wide", "task": "{}", "attention": "{} attention",
-         "guidance": "guidance {}"}  # fmt: skip
+         "guidance": "guidance {}", "name": "{}"}  # fmt: skip
 VALUES = {"initial": "start", "rnn": "plain RNN", "lstm": "LSTM", "GRU": "first seed of the first row"}
 
 
