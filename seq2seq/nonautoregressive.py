@@ -196,6 +196,28 @@ class NAT(nn.Module):
         return self.decoder(gold.masked_fill(hidden, Vocab.bos), memory, padding)
 
 
+def nat_loss(
+    model: NAT, batch: Batch, seen: Tensor | None = None, weight: float = 0.1
+) -> Tensor:
+    """Mean negative log-probability of the tokens that are not seen, in nats.
+
+    seen: as for `NAT.forward`. Where a length is predicted, `weight` times its own is
+    added.
+    """
+    memory = model.encoder(batch.src, batch.src_padding)
+    gold, padding = model.targets(batch.tgt)
+    logits = model.write(memory, gold, padding, seen)  # (B, L, V)
+    asked = gold if seen is None else gold.masked_fill(seen, Vocab.pad)
+    total = F.cross_entropy(
+        logits.flatten(0, 1), asked.flatten(), ignore_index=Vocab.pad, reduction="sum"
+    )
+    loss = total / (asked != Vocab.pad).sum().clamp(min=1)
+    if not model.cuts:
+        lengths = row_lengths(padding)
+        loss = loss + weight * F.cross_entropy(model.length(memory), lengths)
+    return loss
+
+
 def nat_model(
     src_vocab: Vocab,
     tgt_vocab: Vocab,
@@ -224,26 +246,25 @@ def nat_model(
     )
 
 
-def nat_loss(
-    model: NAT, batch: Batch, seen: Tensor | None = None, weight: float = 0.1
-) -> Tensor:
-    """Mean negative log-probability of the tokens that are not seen, in nats.
-
-    seen: as for `NAT.forward`. Where a length is predicted, `weight` times its own is
-    added.
-    """
-    memory = model.encoder(batch.src, batch.src_padding)
-    gold, padding = model.targets(batch.tgt)
-    logits = model.write(memory, gold, padding, seen)  # (B, L, V)
-    asked = gold if seen is None else gold.masked_fill(seen, Vocab.pad)
-    total = F.cross_entropy(
-        logits.flatten(0, 1), asked.flatten(), ignore_index=Vocab.pad, reduction="sum"
-    )
-    loss = total / (asked != Vocab.pad).sum().clamp(min=1)
-    if not model.cuts:
-        lengths = row_lengths(padding)
-        loss = loss + weight * F.cross_entropy(model.length(memory), lengths)
-    return loss
+@torch.no_grad()
+def distil(
+    teacher: EncoderDecoder,
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    max_len: int = 40,
+    batch_size: int = 1024,
+) -> list[tuple[list[int], list[int]]]:
+    """The same sources, each with what the teacher writes for it by greedy search."""
+    where, taught = device_of(teacher), {}
+    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]))
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        [batch] = batches([(pairs[i][0], []) for i in rows], len(rows))
+        batch = batch.to(where)
+        ids = greedy_search(teacher, batch.src, batch.src_padding, max_len).tokens
+        for i, row in zip(rows, ids.tolist(), strict=True):
+            kept = row[: row.index(Vocab.eos)] if Vocab.eos in row else row
+            taught[i] = (list(pairs[i][0]), [t for t in kept if t != Vocab.pad])
+    return [taught[i] for i in range(len(pairs))]
 
 
 class Round(NamedTuple):
@@ -280,6 +301,24 @@ def refine(
             tokens = torch.where(hidden, guess, tokens)
             log_probs = torch.where(hidden, best.to(log_probs.dtype), log_probs)
         yield Round(tokens, log_probs, hidden)
+
+
+def ranks(gold: Tensor) -> Tensor:
+    """gold (B, L) -> (B, L): each row's tokens numbered 0, 1 … by lot, PAD last.
+
+    Drawn on the CPU, so that a seed draws the same everywhere.
+    """
+    lot = torch.rand(gold.shape).to(gold.device)
+    return lot.masked_fill(gold == Vocab.pad, 2.0).argsort(dim=1).argsort(dim=1)
+
+
+def cmlm_loss(model: NAT, batch: Batch) -> Tensor:
+    """`nat_loss` of 1 … n hidden tokens of each row of n, as many as a lot says."""
+    gold, _ = model.targets(batch.tgt)
+    n = (gold != Vocab.pad).sum(dim=1)  # (B)
+    hide = 1 + (torch.rand(len(gold)).to(gold.device) * n).long()  # 1 … n
+    seen = (ranks(gold) >= hide[:, None]) & (gold != Vocab.pad)
+    return nat_loss(model, batch, seen)
 
 
 @torch.no_grad()
@@ -335,45 +374,6 @@ def cut_search(model: NAT, src: Tensor, src_padding: Tensor) -> Hypotheses:
     )
 
 
-@torch.no_grad()
-def distil(
-    teacher: EncoderDecoder,
-    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
-    max_len: int = 40,
-    batch_size: int = 1024,
-) -> list[tuple[list[int], list[int]]]:
-    """The same sources, each with what the teacher writes for it by greedy search."""
-    where, taught = device_of(teacher), {}
-    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]))
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        [batch] = batches([(pairs[i][0], []) for i in rows], len(rows))
-        batch = batch.to(where)
-        ids = greedy_search(teacher, batch.src, batch.src_padding, max_len).tokens
-        for i, row in zip(rows, ids.tolist(), strict=True):
-            kept = row[: row.index(Vocab.eos)] if Vocab.eos in row else row
-            taught[i] = (list(pairs[i][0]), [t for t in kept if t != Vocab.pad])
-    return [taught[i] for i in range(len(pairs))]
-
-
-def ranks(gold: Tensor) -> Tensor:
-    """gold (B, L) -> (B, L): each row's tokens numbered 0, 1 … by lot, PAD last.
-
-    Drawn on the CPU, so that a seed draws the same everywhere.
-    """
-    lot = torch.rand(gold.shape).to(gold.device)
-    return lot.masked_fill(gold == Vocab.pad, 2.0).argsort(dim=1).argsort(dim=1)
-
-
-def cmlm_loss(model: NAT, batch: Batch) -> Tensor:
-    """`nat_loss` of 1 … n hidden tokens of each row of n, as many as a lot says."""
-    gold, _ = model.targets(batch.tgt)
-    n = (gold != Vocab.pad).sum(dim=1)  # (B)
-    hide = 1 + (torch.rand(len(gold)).to(gold.device) * n).long()  # 1 … n
-    seen = (ranks(gold) >= hide[:, None]) & (gold != Vocab.pad)
-    return nat_loss(model, batch, seen)
-
-
 def glance_loss(model: NAT, batch: Batch, ratio: float = 0.5) -> Tensor:
     """`nat_loss` with as many gold tokens shown as `ratio` times those got wrong.
 
@@ -384,6 +384,12 @@ def glance_loss(model: NAT, batch: Batch, ratio: float = 0.5) -> Tensor:
         wrong = (model(batch).argmax(dim=-1) != gold) & (gold != Vocab.pad)
     show = (ratio * wrong.sum(dim=1)).long()  # (B)
     return nat_loss(model, batch, ranks(gold) < show[:, None])
+
+
+def collapse(path: Sequence[int]) -> list[int]:
+    """Runs of one symbol become one, then blanks (PAD) go: a a - a b b -> a a b."""
+    runs = [s for i, s in enumerate(path) if i == 0 or s != path[i - 1]]
+    return [s for s in runs if s != Vocab.pad]
 
 
 class CTCDecoder(NATDecoder):
@@ -452,12 +458,6 @@ def ctc_loss(model: EncoderDecoder, batch: Batch) -> Tensor:
 def frames_needed(target: Sequence[int]) -> int:
     """A frame for each token, and a blank between two that are equal."""
     return len(target) + sum(a == b for a, b in pairwise(target))
-
-
-def collapse(path: Sequence[int]) -> list[int]:
-    """Runs of one symbol become one, then blanks (PAD) go: a a - a b b -> a a b."""
-    runs = [s for i, s in enumerate(path) if i == 0 or s != path[i - 1]]
-    return [s for s in runs if s != Vocab.pad]
 
 
 def prefix_beam(
