@@ -345,7 +345,7 @@ def seen_by(loss, model, batch, monkeypatch, times=300):
 
 def test_one_to_n_tokens_are_hidden(monkeypatch):
     model, batch = a_nat(), collate(PAIRS)
-    gold, padding = model.targets(batch.tgt)
+    _, padding = model.targets(batch.tgt)
     masks = seen_by(cmlm_loss, model, batch, monkeypatch)
     assert not (masks & padding).any()
     hidden = (~masks & ~padding).sum(dim=2)                                # (times, B)
@@ -548,9 +548,9 @@ def test_blanks_stand_between_the_letters_own_positions():
 def test_errors_say_what_to_do():
     batch = collate(PAIRS)
     long = collate([([4], [5] * 12)])
-    with pytest.raises(ValueError, match="12 tokens does not fit.*9 at most.*max_len"):
+    with pytest.raises(ValueError, match=r"12 tokens does not fit.*9 at most.*max_len"):
         nat_loss(a_nat(), long)
-    with pytest.raises(ValueError, match="12 tokens does not fit.*9 at most.*max_len"):
+    with pytest.raises(ValueError, match=r"12 tokens does not fit.*9 at most.*max_len"):
         nat_loss(a_nat(length="cut"), long)
     nat_loss(a_nat(), collate([([4], [5] * 9)]))
     nat_loss(a_nat(length="cut"), collate([([4], [5] * 9)]))
@@ -560,7 +560,7 @@ def test_errors_say_what_to_do():
         cut_search(a_nat(), batch.src, batch.src_padding)
     with pytest.raises(ValueError, match="candidates"):
         mask_predict(a_nat(), batch.src, batch.src_padding, candidates=0)
-    with pytest.raises(ValueError, match="'predicted', 'cut'|predicted"):
+    with pytest.raises(ValueError, match="predicted"):
         nat_model(SRC, TGT, D, H, length="guessed")
     with pytest.raises(ValueError, match="factor"):
         ctc_model(SRC, TGT, D, H, factor=0)
