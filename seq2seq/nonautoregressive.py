@@ -285,11 +285,10 @@ def refine(
     place = torch.arange(max(1, int(lengths.max())), device=lengths.device)
     padding = place >= lengths[:, None]  # (B, L)
     tokens = torch.full_like(padding, Vocab.pad, dtype=torch.long)
-    log_probs = torch.zeros(tokens.shape, device=tokens.device)
+    log_probs = torch.zeros(tokens.shape, device=tokens.device)  # 0 stays at padding
     for r in range(rounds):
         count = lengths * (rounds - r) // rounds  # (B)
-        certain = log_probs.masked_fill(padding, torch.inf)
-        rank = certain.argsort(dim=1, stable=True).argsort(dim=1)  # 0: least certain
+        rank = log_probs.argsort(dim=1, stable=True).argsort(dim=1)  # 0: least certain
         hidden = rank < count[:, None]
         if hidden.any():
             logits = decoder(tokens.masked_fill(hidden, Vocab.bos), memory, padding)
