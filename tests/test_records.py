@@ -4,6 +4,7 @@ import importlib
 import re
 import subprocess
 import sys
+import threading
 from itertools import islice
 from pathlib import Path
 
@@ -565,6 +566,16 @@ def test_runs_side_by_side_lose_no_row_and_name_what_failed(folder, command, cap
     assert "run 6 of 6" in out and "side {'rate': 3, 'seed': 1} FAILED" in out
     assert len(tool.record_side_by_side([side], 2)) == 1 and "run 1 of 1" in capsys.readouterr().out
     assert command("--jobs", "2") == 0 and len(TOY.rows()) == 4
+
+
+def test_a_process_beside_others_reads_and_writes_under_their_lock(folder, monkeypatch):
+    lock, held, read = threading.Lock(), [], Study.rows
+    monkeypatch.setattr(records, "LOCK", None)    # restored after the test
+    tool.share(lock, folder)
+    monkeypatch.setattr(Study, "rows", lambda study: [held.append(lock.locked()), read(study)][1])
+    monkeypatch.setattr(Study, "write", lambda study, rows: held.append(lock.locked()))
+    TOY.record({"seed": 0})
+    assert held == [True, True] and not lock.locked()
 
 
 def side_run(*, rate: int, seed: int, until: int | None = None) -> dict:
