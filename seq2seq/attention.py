@@ -278,7 +278,13 @@ def halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def long_study(
-    *, steps: int = 7500, lr: float = 3e-3, seed: int = 0, until: int | None = None
+    *,
+    steps: int = 6500,
+    batch_size: int = 512,
+    lr: float = 3e-3,
+    dropout: float = 0.2,
+    seed: int = 0,
+    until: int | None = None,
 ) -> dict:
     """Train for long; of eight snapshots, and the mean of the last three, keep the one
     that is best on the validation split.
@@ -289,11 +295,11 @@ def long_study(
     words = corpora.pronunciations()
     letters, phones = vocabularies(words.train)
     seed_everything(seed)
-    model = long_model(letters, phones).to(device())
+    model = long_model(letters, phones, dropout).to(device())
     pairs = numericalise(words.train, letters, phones)
 
     def learn(stop: int, checkpoint: Path | None) -> list[float]:
-        stream = training_batches(pairs, 128, seed)
+        stream = training_batches(pairs, batch_size, seed)
         how = {"lr": lr, "until": stop, "checkpoint": checkpoint}
         return train(model, stream, steps, **how).losses
 
