@@ -436,7 +436,7 @@ def test_equal_parameters_are_equal():
 def test_the_long_study_keeps_what_validation_chooses(few_words, monkeypatch, tmp_path, tmp_path_factory):
     monkeypatch.chdir(tmp_path)
     trained, scored = [], []
-    small = lambda letters, phones: attention_model(letters, phones, 4, 6)  # noqa: E731
+    small = lambda letters, phones, dropout=0.0: attention_model(letters, phones, 4, 6)  # noqa: E731
     monkeypatch.setattr(chapter, "long_model", small)
 
     def learn(model, stream, steps, *, lr, until, checkpoint):
@@ -558,7 +558,7 @@ def test_a_study_seeds_its_model_and_moves_it_to_the_device(study, few_words, mo
         with pytest.raises(InterruptedError):
             study(seed=seed, until=1)
     (first, batch), (again, same), (other, another) = seen
-    assert torch.equal(first, again) and not torch.equal(first, other) and len(batch) == 128
+    assert torch.equal(first, again) and not torch.equal(first, other) and len(batch) == (512 if study is long_study else 128)
     assert torch.equal(batch, same) and not torch.equal(batch[:, :2], another[:, :2])
     monkeypatch.setattr(chapter, "device", lambda: torch.device("meta"))
     with pytest.raises(InterruptedError):
