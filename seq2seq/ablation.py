@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.attention import attention_model
+from seq2seq.cached_decoding import FusedAttention, fuse
 from seq2seq.encoder_decoder import EncoderDecoder
 from seq2seq.kit import corpora, device, device_of, seed_everything, train
 from seq2seq.kit.corpora import Example, Splits
@@ -27,12 +28,10 @@ from seq2seq.sequences import (
 )
 from seq2seq.teacher_forcing import cross_entropy, transduce
 from seq2seq.transformer import (
-    FusedAttention,
     PositionalEncoding,
     Residual,
     TransformerDecoder,
     TransformerEncoder,
-    fuse,
     transformer_model,
 )
 

@@ -79,6 +79,7 @@ def learn(
     return losses
 
 
+@torch.inference_mode()
 def transduce(
     model: EncoderDecoder,
     sources: Sequence[Sequence[str]],

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seq2seq.attention import masked_softmax
 from seq2seq.encoder_decoder import (
@@ -28,7 +27,6 @@ from seq2seq.sequences import Vocab, batches, check_sizes, check_source
 __all__ = [
     "Embed",
     "FeedForward",
-    "FusedAttention",
     "LayerState",
     "MultiHeadAttention",
     "PositionalEncoding",
@@ -40,7 +38,6 @@ __all__ = [
     "TransformerEncoderLayer",
     "TransformerState",
     "causal_mask",
-    "fuse",
     "heads_of",
     "hides",
     "layer_norm",
@@ -329,7 +326,7 @@ class TransformerState(NamedTuple):
     """What the decoder carries from step to step; every tensor is batch first."""
 
     layers: tuple[LayerState, ...]
-    padding: Tensor  # (B, S) True at padding
+    mask: Tensor | None  # (B, 1, 1, S) of the source; None where nothing is padded
 
 
 class TransformerDecoderLayer(nn.Module):
@@ -436,9 +433,9 @@ class TransformerDecoder(Decoder):
         if found != width:
             raise ValueError(f"a decoder {width} wide cannot read states of {found}")
         pairs = zip(self.layers, self.sources(memory), strict=True)
-        return TransformerState(
-            tuple(layer.start(states) for layer, states in pairs), memory.padding
-        )
+        layers = tuple(layer.start(states) for layer, states in pairs)
+        mask = padding_mask(memory.padding)
+        return TransformerState(layers, mask if mask.is_meta or mask.any() else None)
 
     def run(
         self, tokens: Tensor, state: TransformerState, mask: Tensor | None = None
@@ -447,19 +444,17 @@ class TransformerDecoder(Decoder):
         cross-attention (B, H, T, S).
         """
         x = self.embed(tokens, start=state.layers[0].k.shape[2])  # (B, T, D)
-        memory_mask, layers = padding_mask(state.padding), []
+        layers = []
         for layer, kept in zip(self.layers, state.layers, strict=True):
-            x, kept, weights = layer.run(x, kept, mask, memory_mask)
+            x, kept, weights = layer.run(x, kept, mask, state.mask)
             layers.append(kept)
         state = state._replace(layers=tuple(layers))
         return self.output(self.norm(x)), state, weights
 
     def step(self, token: Tensor, state: TransformerState) -> Step:
         """token (B,) -> Step, with the last layer's weights (B, S), mean over heads."""
-        if len(token) != len(state.padding):
-            raise ValueError(
-                f"{len(token)} tokens for a state of {len(state.padding)} rows"
-            )
+        if len(token) != (rows := len(state.layers[0].k)):
+            raise ValueError(f"{len(token)} tokens for a state of {rows} rows")
         logits, state, weights = self.run(token[:, None], state)
         if weights is not None:
             weights = weights.mean(dim=1)[:, 0]  # (B, S)
@@ -525,27 +520,3 @@ def heads_of(
         for hook in hooks:
             hook.remove()
     return {kind: [found[p] for p in group] for kind, group in parts.items()}
-
-
-class FusedAttention(ScaledDotProductAttention):
-    """The same mixtures by `torch.nn.functional.scaled_dot_product_attention`.
-
-    It never writes the weights down, so there are none to return: None.
-    """
-
-    def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, None]:
-        """As for `ScaledDotProductAttention`; torch's own mask is True where seen."""
-        if mask is not None and mask.dtype == torch.bool:
-            mask = ~mask
-        scale = None if self.scaled else 1.0
-        return F.scaled_dot_product_attention(q, k, v, mask, scale=scale), None
-
-
-def fuse(model: nn.Module) -> nn.Module:
-    """The same model, with FusedAttention in every MultiHeadAttention."""
-    for part in model.modules():
-        if isinstance(part, MultiHeadAttention):
-            part.attend = FusedAttention(part.attend.scaled)
-    return model

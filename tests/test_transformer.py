@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from seq2seq.cached_decoding import FusedAttention, fuse
 from seq2seq.decoding import reorder
 from seq2seq.encoder_decoder import Decoder, EncoderDecoder, Memory, greedy_search
 from seq2seq.kit.training import train_step
 from seq2seq.sequences import Batch, Vocab, collate
 from seq2seq.transformer import (
     FeedForward,
-    FusedAttention,
     MultiHeadAttention,
     PositionalEncoding,
     Residual,
@@ -25,7 +25,6 @@ from seq2seq.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
     causal_mask,
-    fuse,
     heads_of,
     layer_norm,
     padding_mask,

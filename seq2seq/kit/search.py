@@ -10,9 +10,11 @@ from torch import nn
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Dropout is off inside. Then every part of the model has its mode back, after an error or an interrupt too."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
+    if any(modes.values()):
+        model.eval()
     try:
         yield
     finally:
         for module, mode in modes.items():
-            module.training = mode
+            if module.training != mode:
+                module.training = mode
