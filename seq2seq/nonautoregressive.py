@@ -25,7 +25,7 @@ from seq2seq.encoder_decoder import (
     greedy_search,
 )
 from seq2seq.kit import corpora, device, device_of, seed_everything, train
-from seq2seq.kit.records import digits, load_weights
+from seq2seq.kit.records import Study, digits, load_weights
 from seq2seq.kit.search import evaluating
 from seq2seq.rnn import one_of, vocabularies
 from seq2seq.sequence_labelling import error_rates, nearest
@@ -52,10 +52,14 @@ from seq2seq.transformer import (
 __all__ = [
     "AT_ONCE",
     "BUILDERS",
+    "LATENCY",
     "LOSSES",
     "NAT",
+    "REMEDIES",
     "SIZE",
     "STEPS",
+    "SYSTEMS",
+    "TEACHER",
     "TIMED",
     "CTCDecoder",
     "LengthPredictor",
@@ -678,6 +682,32 @@ def systems_study(
     }
 
 
+TEACHER = Study("nonautoregressive-teacher", teacher_study, ({},), seeds=(0,))
+SYSTEMS = Study(
+    "nonautoregressive-systems",
+    systems_study,
+    settings=(
+        {"system": "AR"},
+        {"system": "AR, 6 + 1 layers"},
+        {"system": "NAT"},
+        {"system": "NAT, cut at EOS"},
+        *({"system": "mask-predict", "rounds": r} for r in (1, 2, 4, 8)),
+        {"system": "CTC"},
+        {"system": "CTC", "beam": 5},
+    ),
+    seeds=(0, 1),
+)
+REMEDIES = Study(
+    "nonautoregressive-remedies",
+    systems_study,
+    settings=(
+        {"system": "NAT", "distilled": True},
+        {"system": "CTC", "distilled": True},
+        {"system": "glancing"},
+    ),
+    seeds=(0,),
+)
+
 TIMED = {
     "AR": ("AR", {}),
     "AR, 6 + 1 layers": ("AR, 6 + 1 layers", {}),
@@ -752,3 +782,11 @@ def latency_study(
         for name, took in milliseconds(searches, parts, passes).items():
             found[name][str(size)] = took
     return {"losses": losses, "milliseconds": found, "threads": torch.get_num_threads()}
+
+
+LATENCY = Study(
+    "nonautoregressive-latency",
+    latency_study,
+    settings=({"where": "cpu"}, {"where": "cuda"}),
+    seeds=(0,),
+)

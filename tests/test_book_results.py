@@ -9,6 +9,7 @@ from book_results import (
     BASE,
     difference,
     dots,
+    latency,
     lengths,
     measured_on,
     systems,
@@ -98,6 +99,20 @@ def test_pictures_say_in_words_what_they_show(records):
     found[0].rows[0]["provenance"] = {**PROVENANCE, "accelerator": "NVIDIA T4"}
     both = "NVIDIA T4 beside two <cores>, torch 2.14, 2030-01; two <cores>, torch 2.14, 2030-01"
     assert measured_on(found) == both
+
+
+def test_times_stand_by_device_and_batch(tmp_path):
+    times = {"AR": {"1": 9.0, "64": 1.25}, "A & B": {"1": 3.0, "64": 1.5}}
+    fast = {name: {size: ms / 2 for size, ms in row.items()} for name, row in times.items()}
+    rows = [{"provenance": {"machine": "Xeon, 16 cores"}, "result": {"milliseconds": times}},
+            {"provenance": {"machine": "Xeon, 16 cores", "accelerator": "H1"}, "result": {"milliseconds": fast}}]
+    (tmp_path / "nonautoregressive-latency.json").write_text(json.dumps({"rows": rows}))
+    html = latency(tmp_path)
+    heads = re.findall(r'<th scope="col">(.*?)</th>', html)
+    assert heads == ["system", "Xeon, one thread, 1 at a time", "Xeon, one thread, 64 at a time", "H1, 1 at a time",
+                     "H1, 64 at a time"]
+    cells = [re.findall("<td>(.*?)</td>", row) for row in html.split("<tr>")[2:]]
+    assert cells == [["AR", "9.00", "1.25", "4.50", "0.62"], ["A &amp; B", "3.00", "1.50", "1.50", "0.75"]]
 
 
 def test_the_books_own_records_can_be_shown():

@@ -1,4 +1,4 @@
-"""Results on record, drawn when the site is built: `{results} table`, `dots`, `lengths` or `machines`.
+"""Results on record, drawn when the site is built: `{results} table`, `dots`, `lengths`, `latency` or `machines`.
 
 A record's rows with a PER on the test words are results; runs that differ in the seed alone are one system. The system
 that the others are compared with is BASE. Intervals are those of the chapters, bootstraps over the test words, which a
@@ -29,11 +29,14 @@ NAMES = {"bottleneck-variants": BASE, "bottleneck-g2p-en": "g2p-en, published we
          "attention-lengths": "GRU, two directions, attention", "attention-long": "attention, trained for long",
          "attention-long-beam": "attention, trained for long, beam of five",
          "alignment-joint": "joint n-gram, no network", "guided_attention-words": "small GRU, 400 steps",
-         "ablation-architectures": "equal steps and size"}  # fmt: skip
+         "ablation-architectures": "equal steps and size",
+         "nonautoregressive-systems": "Transformer, 2,500 steps"}  # fmt: skip
 WORDS = {"context": "context vector at the {} only", "bidirectional": "one direction", "summary": "{} of the states",
          "cell": "{} cell", "hidden_size": "{} wide", "task": "{}", "attention": "{} attention",
-         "guidance": "guidance {}", "name": "{}"}  # fmt: skip
-VALUES = {"initial": "start", "rnn": "plain RNN", "lstm": "LSTM", "GRU": "first seed of the first row"}
+         "guidance": "guidance {}", "name": "{}", "system": "{}", "rounds": "rounds {}", "distilled": "distilled",
+         "beam": "beam of {}"}  # fmt: skip
+VALUES = {"initial": "start", "rnn": "plain RNN", "lstm": "LSTM", "GRU": "first seed of the first row",
+          "AR": "left to right", "AR, 6 + 1 layers": "left to right, 6 + 1 layers"}
 
 
 @dataclass
@@ -174,6 +177,23 @@ def by_length(system: System) -> dict[str, float]:
     return {name: float(np.mean([group[name] for group in groups])) for name in groups[0]}
 
 
+def latency(folder: Path) -> str:
+    """Milliseconds a word of the systems that were timed in one run, by device and number of words at a time."""
+    rows = json.loads((folder / "nonautoregressive-latency.json").read_text("utf-8"))["rows"]
+    heads, columns = ["system"], []
+    for row in rows:
+        made = row["provenance"]
+        where = made.get("accelerator") or f"{made['machine'].split(',')[0]}, one thread"
+        took = row["result"]["milliseconds"]
+        for size in next(iter(took.values())):
+            heads.append(f"{where}, {size} at a time")
+            columns.append({name: times[size] for name, times in took.items()})
+    body = "".join(f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td>{c[name]:.2f}</td>" for c in columns) + "</tr>"
+                   for name in columns[0])  # fmt: skip
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
+    return f'<table class="table results"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
 def measured_on(found: list[System]) -> str:
     """The machines, in words."""
     made = [dict(row["provenance"]) for system in found for row in system.rows]
@@ -183,12 +203,12 @@ def measured_on(found: list[System]) -> str:
 
 
 class Results(SphinxDirective):
-    """`{results} table`, `dots`, `lengths` or `machines`."""
+    """`{results} table`, `dots`, `lengths`, `latency` or `machines`."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        kind = directives.choice(self.arguments[0], ("table", "dots", "lengths", "machines"))
+        kind = directives.choice(self.arguments[0], ("table", "dots", "lengths", "latency", "machines"))
         folder = Path(self.env.srcdir) / FOLDER
         found = systems(folder)
         if not found:
@@ -197,7 +217,8 @@ class Results(SphinxDirective):
             return [nodes.paragraph("", f"Measured on: {measured_on(found)}.")]
         at = addresses(self.env.app)
         link = f"{at['@repository@']}/blob/{at['@branch@']}/{FOLDER.as_posix()}/"
-        drawing = {"table": lambda: table(found, link), "dots": lambda: dots(found), "lengths": lambda: lengths(found)}
+        drawing = {"table": lambda: table(found, link), "dots": lambda: dots(found), "lengths": lambda: lengths(found),
+                   "latency": lambda: latency(folder)}  # fmt: skip
         return [nodes.raw("", drawing[kind](), format="html")]
 
 
