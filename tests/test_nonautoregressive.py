@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from seq2seq import nonautoregressive as nat
 from seq2seq.encoder_decoder import Memory, greedy_search
+from seq2seq.kit.records import load_weights, words_of
 from seq2seq.kit.training import train, train_step
 from seq2seq.nonautoregressive import (
     NAT,
@@ -34,7 +35,7 @@ from seq2seq.nonautoregressive import (
     refine,
     written,
 )
-from seq2seq.sequences import Batch, Vocab, collate, pad, training_batches
+from seq2seq.sequences import Vocab, collate, training_batches
 from seq2seq.transformer import TransformerEncoder, transformer_model
 
 D, H, V = 30, 5, 11
@@ -620,5 +621,18 @@ def test_timed_models_write_as_much_as_gold_has(monkeypatch):
     assert 0 < took["nothing"] < 50
 
 
-def test_a_batch_of_ids_stays_a_batch():
-    assert isinstance(collate(PAIRS), Batch) and pad([[4], []]).tolist() == [[4], [0]]
+def test_the_teacher_on_record_speaks():
+    torch.set_default_dtype(torch.float32)
+    _, letters, phones, _ = nat.task()
+    teacher = nat.made("AR", letters, phones)
+    teacher.load_state_dict(load_weights("nonautoregressive-teacher"))
+    [(_, said)] = distil(teacher, [(letters.encode("cat"), [])])
+    assert phones.decode(said) == ["K", "AE", "T"]
+
+
+def test_every_row_on_record_is_in_the_plan():
+    for study in (nat.TEACHER, nat.SYSTEMS, nat.REMEDIES, nat.LATENCY):
+        assert [row["settings"] for row in study.rows()] == study.plan()
+    words = words_of(nat.SYSTEMS.results({"system": "CTC"}))
+    assert len(words) == len(nat.task()[0].test)
+    assert words[:, 0].sum() / words[:, 1].sum() == pytest.approx(nat.SYSTEMS.mean({"system": "CTC"}, "per"))
