@@ -11,9 +11,12 @@ from seq2seq.ablation import (
     DEPTHS,
     EXCHANGES,
     LEFT_OUT,
+    LONG_SIZES,
     PARTS,
     RATES,
     SEEDS,
+    TRANSFORMER_LONG,
+    TRANSFORMER_LONG_BEAM,
     WIRED,
     WIRINGS,
     LayeredEncoder,
@@ -27,20 +30,26 @@ from seq2seq.ablation import (
     depth_study,
     gradient_norms,
     inverse_root,
+    long_reader,
+    long_transformer,
+    long_transformer_beam,
+    long_transformer_study,
     nats,
     short_words,
     smoothed,
     word_scores,
 )
-from seq2seq.decoding import reorder
+from seq2seq.cached_decoding import FusedAttention
+from seq2seq.decoding import beam_search, each, reorder
 from seq2seq.encoder_decoder import Decoder, EncoderDecoder, greedy_search
 from seq2seq.kit import corpora
 from seq2seq.kit.corpora import Example, Splits
-from seq2seq.kit.training import train_step
+from seq2seq.kit.records import digits
+from seq2seq.kit.training import History, train_step
+from seq2seq.sequence_labelling import nearest
 from seq2seq.sequences import Batch, Vocab, collate
 from seq2seq.teacher_forcing import cross_entropy
 from seq2seq.transformer import (
-    FusedAttention,
     MultiHeadAttention,
     PositionalEncoding,
     Residual,
@@ -385,3 +394,74 @@ def test_the_studies_ask_each_row_at_both_rates_and_each_wiring_three_times():
     assert changed[0] == set() and sum(len(c) > 1 for c in changed) == 1   # post-norm without warm-up alone changes two
     assert {row["part"] for row in LEFT_OUT.values() if "part" in row} == set(EXCHANGES)
     assert {row.get("wiring", "last") for row in WIRED.values()} == set(WIRINGS)
+
+
+def test_the_long_study_keeps_what_validation_chooses_and_goes_on_after_a_kill(few_words, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    trained, scored = [], []
+    monkeypatch.setattr(chapter, "long_transformer", lambda *vocabs, layers: deep_model(*vocabs, 8, 2, layers))
+
+    def learn(model, stream, steps, *, loss, lr, warmup, until, checkpoint):
+        assert (loss.__qualname__, lr, warmup, steps) == ("smoothed(0.1)", 3e-3, 1000, 20)
+        assert len(next(stream)) == 8
+        trained.append((until, checkpoint))
+        with torch.no_grad():
+            model.decoder.output.bias.fill_(float(until))
+        return History([1.0 / n for n in range(1, until + 1)])
+
+    def write(model, sources, *vocabs, **options):
+        scored.append((len(sources), model.decoder.output.bias[0].item()))
+        return [[str(model.decoder.output.bias[0].item())]] * len(sources)
+
+    monkeypatch.setattr(chapter, "train", learn)
+    monkeypatch.setattr(chapter, "transduce", write)
+    monkeypatch.setattr(chapter, "error_rates", lambda said, gold: (abs(float(said[0][0]) - 14.0), 0.5))
+    how = {"steps": 20, "batch_size": 8, "layers": 1}
+    found = long_transformer_study(**how)
+    assert [until for until, _ in trained] == list(range(2, 21, 2)) and len({path for _, path in trained}) == 1
+    assert found["chosen"] == "after 14 steps" and found["weights"].decoder.output.bias[0] == 14
+    assert found["validation"]["mean of the last three"] == (4.0, 0.5)         # 16, 18, 20
+    assert len(found["validation"]) == 11 and len(found["losses"]) == 20
+    assert scored[-1] == (len(few_words.test), 14.0) and {n for n, _ in scored[:-1]} == {len(few_words.validation)}
+    assert len(found["edits"]) == len(few_words.test)
+    trained.clear(), scored.clear()
+    [last] = (tmp_path / "checkpoints").glob("*/after-20.pt")
+    last.unlink()
+    again = long_transformer_study(**how, split="validation")                 # a killed run goes on; no test word
+    assert [until for until, _ in trained] == [20] and again["chosen"] == found["chosen"]
+    assert {n for n, _ in scored} == {len(few_words.validation)} and not {"weights", "per"} & again.keys()
+    long_transformer_study(**how, seed=1)                                      # another run: other snapshots
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+    assert long_transformer_study(**how, until=3)["losses"] == [1.0, 1 / 2, 1 / 3]
+    assert trained[-1] == (3, None)
+
+
+def test_the_long_transformer_fits_its_file():
+    letters, phones = Vocab(map(str, range(29))), Vocab(map(str, range(39)))
+    model = long_transformer(letters, phones, **LONG_SIZES)
+    assert 1.3e6 < size(model) < 2e6
+    assert [len(half.layers) for half in (model.encoder, model.decoder)] == [3, 3]
+    assert model.encoder.layers[0].around[0].pre
+    assert {m.p for m in model.modules() if isinstance(m, nn.Dropout)} == {0.1}
+    assert TRANSFORMER_LONG.seeds == (0,) and TRANSFORMER_LONG.settings == (LONG_SIZES,)
+    assert TRANSFORMER_LONG_BEAM.name == TRANSFORMER_LONG.name + "-beam"
+
+
+def test_the_weights_on_record_are_those_that_were_scored():
+    best, some = long_reader(), corpora.pronunciations().test[::90]
+    for width, [row] in ((1, TRANSFORMER_LONG.results(LONG_SIZES)), (5, TRANSFORMER_LONG_BEAM.results({}))):
+        found = each(beam_search, best, [e.source for e in some], max_len=30, width=width)
+        edits = [nearest(best.read(h.ids), e.targets)[0] for [h], e in zip(found, some, strict=True)]
+        assert digits(edits) == row["edits"][::90]
+
+
+def test_the_beam_of_the_long_model_has_width_five_and_says_how_probable_its_words_are(monkeypatch):
+    every, widths = corpora.pronunciations(), []
+    few = Splits(every.train, [], every.test[:9])
+    monkeypatch.setattr(chapter.corpora, "pronunciations", lambda: few)
+    searched = lambda *args, **how: widths.append(how) or each(*args, **how)  # noqa: E731
+    monkeypatch.setattr(chapter, "each", searched)
+    found = long_transformer_beam()
+    assert widths == [{"max_len": 30, "width": 5}] and len(found["edits"]) == len(found["losses"]) == 9
+    assert all(loss > 0 for loss in found["losses"])
+    assert long_transformer_beam(until=4)["losses"] == pytest.approx(found["losses"][:4], abs=1e-4)

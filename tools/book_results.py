@@ -31,7 +31,9 @@ NAMES = {"bottleneck-variants": BASE, "bottleneck-g2p-en": "g2p-en, published we
          "alignment-joint": "joint n-gram, no network", "guided_attention-words": "small GRU, 400 steps",
          "ablation-architectures": "equal steps and size",
          "nonautoregressive-systems": "Transformer, 2,500 steps",
-         "nonautoregressive-remedies": "Transformer, 2,500 steps"}  # fmt: skip
+         "nonautoregressive-remedies": "Transformer, 2,500 steps",
+         "transformer-long": "Transformer, trained for long",
+         "transformer-long-beam": "Transformer, trained for long, beam of five"}  # fmt: skip
 WORDS = {"context": "context vector at the {} only", "bidirectional": "one direction", "summary": "{} of the states",
          "cell": "{} cell", "hidden_size": "{} wide", "task": "{}", "attention": "{} attention",
          "guidance": "guidance {}", "name": "{}", "system": "{}", "rounds": "rounds {}", "distilled": "distilled",
