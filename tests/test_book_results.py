@@ -109,8 +109,8 @@ def test_times_stand_by_device_and_batch(tmp_path):
     (tmp_path / "nonautoregressive-latency.json").write_text(json.dumps({"rows": rows}))
     html = latency(tmp_path)
     heads = re.findall(r'<th scope="col">(.*?)</th>', html)
-    assert heads == ["system", "Xeon, one thread, 1 at a time", "Xeon, one thread, 64 at a time", "H1, 1 at a time",
-                     "H1, 64 at a time"]
+    assert heads == ["words at a time", "CPU, 1", "CPU, 64", "GPU, 1", "GPU, 64"]
+    assert "<p>CPU: Xeon, one thread; GPU: H1.</p>" in html
     cells = [re.findall("<td>(.*?)</td>", row) for row in html.split("<tr>")[2:]]
     assert cells == [["AR", "9.00", "1.25", "4.50", "0.62"], ["A &amp; B", "3.00", "1.50", "1.50", "0.75"]]
 

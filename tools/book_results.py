@@ -183,18 +183,20 @@ def by_length(system: System) -> dict[str, float]:
 def latency(folder: Path) -> str:
     """Milliseconds a word of the systems that were timed in one run, by device and number of words at a time."""
     rows = json.loads((folder / "nonautoregressive-latency.json").read_text("utf-8"))["rows"]
-    heads, columns = ["system"], []
+    heads, columns, named = ["words at a time"], [], []
     for row in rows:
         made = row["provenance"]
-        where = made.get("accelerator") or f"{made['machine'].split(',')[0]}, one thread"
+        where = "GPU" if made.get("accelerator") else "CPU"
+        named.append(f"{where}: {made.get('accelerator') or made['machine'].split(',')[0] + ', one thread'}")
         took = row["result"]["milliseconds"]
         for size in next(iter(took.values())):
-            heads.append(f"{where}, {size} at a time")
+            heads.append(f"{where}, {size}")
             columns.append({name: times[size] for name, times in took.items()})
     body = "".join(f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td>{c[name]:.2f}</td>" for c in columns) + "</tr>"
                    for name in columns[0])  # fmt: skip
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
-    return f'<table class="table results"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return (f'<p>{html.escape("; ".join(named))}.</p>'
+            f'<table class="table results"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')  # fmt: skip
 
 
 def measured_on(found: list[System]) -> str:
