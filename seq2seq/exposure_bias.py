@@ -172,10 +172,9 @@ def continued(
         written, finished = [], torch.zeros_like(token, dtype=torch.bool)
         while len(written) < max_len and not finished.all():
             logits, state, _ = model.decoder.step(token, state)
-            if len(written) < prefix.shape[1]:
-                token = prefix[:, len(written)]
-            else:
-                token = allowed(logits).argmax(dim=-1)
+            told = len(written) < prefix.shape[1]
+            best = allowed(logits).argmax(dim=-1)  # (B,)
+            token = prefix[:, len(written)] if told else best
             token = token.masked_fill(finished, Vocab.pad)
             written.append(token)
             finished = finished | (token == Vocab.eos)

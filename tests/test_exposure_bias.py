@@ -247,7 +247,12 @@ def test_the_loss_counts_its_steps_and_every_token_that_is_no_padding(batch, pas
 def test_the_options_reach_the_prefixes(batch, monkeypatch):
     seen = []
     real = own_places
-    monkeypatch.setattr("seq2seq.exposure_bias.own_places", lambda t, p, flip: seen.append((p, flip)) or real(t, p, flip))
+
+    def noted(tgt_in, p, flip):
+        seen.append((p, flip))
+        return real(tgt_in, p, flip)
+
+    monkeypatch.setattr("seq2seq.exposure_bias.own_places", noted)
     for passes in (0, 2):
         ScheduledSampling(lambda step: 0.25, flip="sentence", passes=passes)(models()["follower"], batch)
     assert seen == [(0.75, "sentence")] * 2
@@ -394,7 +399,7 @@ def test_an_empty_prefix_is_greedy_search_and_a_written_one_is_kept(name, batch)
     shown = found[:, 2:] != Vocab.pad
     assert torch.equal(best.argmax(-1)[:, 2:][shown], found[:, 2:][shown])
     for wrong in (prefix[:2], prefix[0], prefix.repeat(1, 3)):
-        with pytest.raises(ValueError, match="do not go with|no room"):
+        with pytest.raises(ValueError, match=r"do not go with|no room"):
             continued(model, batch.src, batch.src_padding, wrong, max_len=6)
 
 
