@@ -8,9 +8,10 @@ position or of a random seed. book/data.md gives the origin, licence and size of
 from seq2seq.kit.corpora.base import DamagedCorpus, Example, MissingCorpus, Splits, split_of
 from seq2seq.kit.corpora.catalogues import PLACEHOLDER, messages, template, tokenize
 from seq2seq.kit.corpora.grammar import Aligned, phrase_grammar
+from seq2seq.kit.corpora.installed import docstrings, misspellings
 from seq2seq.kit.corpora.prose import prose
 from seq2seq.kit.corpora.words import G2PWeights, brown, g2p_weights, pronunciations, showcase
 
 __all__ = ["PLACEHOLDER", "Aligned", "DamagedCorpus", "Example", "G2PWeights", "MissingCorpus", "Splits", "brown",
-           "g2p_weights", "messages", "phrase_grammar", "pronunciations", "prose", "showcase", "split_of", "template",
-           "tokenize"]
+           "docstrings", "g2p_weights", "messages", "misspellings", "phrase_grammar", "pronunciations", "prose",
+           "showcase", "split_of", "template", "tokenize"]
