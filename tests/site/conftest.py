@@ -25,10 +25,14 @@ LANDED = """window.landed = (hash) => {
   if (place.top > (end ? innerHeight - 10 : top + 60)) return `it is ${Math.round(place.top - top)} px too low`;
 }"""
 
-# A change of width lets the sidebars slide into place, which moves the text: a test begins when they have arrived.
+# A change of width lets the sidebars slide into place, which moves the text: a test begins when they have arrived. The
+# second is for what never ends, such as an animation that somebody has paused.
 SETTLED = """async () => {
-  await new Promise(requestAnimationFrame);
-  await Promise.allSettled(document.getAnimations().map((animation) => animation.finished));
+  const arrived = async () => {
+    await new Promise(requestAnimationFrame);
+    await Promise.allSettled(document.getAnimations().map((animation) => animation.finished));
+  };
+  await Promise.race([arrived(), new Promise((done) => setTimeout(done, 1000))]);
 }"""
 
 # Every page's path inside the site, less the one-line page that sends `/` to the landing page.
