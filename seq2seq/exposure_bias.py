@@ -14,6 +14,9 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seq2seq.ablation import word_scores
+from seq2seq.attention import attention_model
+from seq2seq.cached_decoding import fuse
 from seq2seq.decoding import allowed, sample
 from seq2seq.encoder_decoder import (
     Decoder,
@@ -24,10 +27,12 @@ from seq2seq.encoder_decoder import (
     Step,
     check_target,
 )
-from seq2seq.kit import device_of
+from seq2seq.kit import corpora, device, device_of, seed_everything, train
 from seq2seq.kit.corpora import Example
+from seq2seq.kit.records import Study
 from seq2seq.kit.search import evaluating
-from seq2seq.rnn import after_gold, kept, one_of
+from seq2seq.rnn import after_gold, kept, one_of, vocabularies
+from seq2seq.sequence_labelling import error_rates
 from seq2seq.sequences import (
     Batch,
     Vocab,
@@ -37,8 +42,10 @@ from seq2seq.sequences import (
     collate,
     numericalise,
     pad,
+    training_batches,
 )
 from seq2seq.teacher_forcing import cross_entropy, transduce
+from seq2seq.transformer import transformer_model
 
 __all__ = [
     "COUNTED",
@@ -46,6 +53,9 @@ __all__ = [
     "DIGITS",
     "HEARD",
     "POSITIONS",
+    "PREFIXES",
+    "RISKS",
+    "SAMPLED",
     "FollowingDecoder",
     "ScheduledSampling",
     "SymbolEncoder",
@@ -68,6 +78,8 @@ __all__ = [
     "own_places",
     "recovery",
     "sequential",
+    "word_model",
+    "word_study",
 ]
 
 
@@ -503,3 +515,92 @@ def minimum_risk(
     both = zip(gold, candidates, strict=True)
     costs = [[edit_cost(y, g) for y in each] for g, each in both]
     return expected_cost(model, batch, candidates, costs, alpha)
+
+
+def word_model(name: str, letters: Vocab, phones: Vocab) -> tuple[EncoderDecoder, dict]:
+    """A GRU with attention or a Transformer -> the model, how it is trained."""
+    if one_of(name, "GRU", "Transformer") == "GRU":
+        return attention_model(letters, phones, hidden_size=244), {"lr": 8e-3}
+    model = fuse(transformer_model(letters, phones, width=112))
+    return model, {"lr": 3e-3, "warmup": 200}
+
+
+SAMPLED = {
+    **{name: {} for name in DECAYS},
+    "a coin a sentence": {"flip": "sentence"},
+    "two passes": {"passes": 1},
+    "four passes": {"passes": 3},
+}
+RISKS = {"risk": {}, "risk without gold": {"with_gold": False}}
+
+
+def word_study(
+    *,
+    model: str = "GRU",
+    prefixes: str = "gold",
+    steps: int = 400,
+    seed: int = 0,
+    until: int | None = None,
+) -> dict:
+    """Train on pronunciations with one kind of prefixes -> PER, curves, recovery.
+
+    prefixes: "gold", one of SAMPLED (with linear decay unless it names another), or one
+    of RISKS: gold for two thirds of the steps, then minimum risk. Curves, recovery and
+    nats are of validation words, edits of test words. until: stop then, losses alone.
+    """
+    one_of(prefixes, "gold", *RISKS, *SAMPLED)
+    words = corpora.pronunciations()
+    letters, phones = vocabularies(words.train)
+    seed_everything(seed)
+    built, how = word_model(model, letters, phones)
+    built = built.to(device())
+    pairs = numericalise(words.train, letters, phones)
+    stream = training_batches(pairs, 128, seed)
+    loss, first = None, steps
+    if prefixes in SAMPLED:
+        share = decay(prefixes if prefixes in DECAYS else "linear", steps)
+        loss = ScheduledSampling(share, **SAMPLED[prefixes])
+    elif prefixes in RISKS:
+        first = max(1, 2 * steps // 3)
+    losses = train(built, stream, first, loss=loss, until=until, **how).losses
+    if until is not None:
+        return {"losses": losses}
+    if first < steps:
+        left = steps - first
+        loss = partial(minimum_risk, **RISKS[prefixes])
+        tuned = train(built, stream, left, loss=loss, lr=1e-3, warmup=20)
+        losses = losses + tuned.losses
+
+    def write(examples: Sequence[Example]) -> list[list[str]]:
+        sources = [e.source for e in examples]
+        return transduce(built, sources, letters, phones, max_len=30)
+
+    unseen, nats = words.validation, []
+    with torch.no_grad(), evaluating(built):
+        for batch in batches(numericalise(unseen, letters, phones), 512):
+            nats.append(cross_entropy(built, batch.to(device())).item())
+    per, wer = error_rates(write(unseen), [e.targets for e in unseen])
+    return {
+        "losses": losses,
+        "validation": per,
+        "validation_wer": wer,
+        "nats": float(np.mean(nats)),
+        "curves": curves(built, unseen, letters, phones),
+        "recovery": recovery(built, unseen, letters, phones),
+        **word_scores(write(words.test), words.test),
+    }
+
+
+PREFIXES = Study(
+    "exposure_bias-words",
+    word_study,
+    settings=tuple(
+        {"model": "GRU", "prefixes": p}
+        for p in ("gold", *DECAYS, "a coin a sentence", *RISKS)
+    )
+    + tuple(
+        {"model": "Transformer", "prefixes": p}
+        for p in ("gold", "linear", "two passes", "four passes")
+    ),
+    seeds=(0,),
+)

@@ -386,9 +386,16 @@ def test_doors_of_the_risk(batch):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_empty_prefix_is_greedy_search_and_a_written_one_is_kept(name, batch):
     model = models()[name].train()
-    nothing = batch.tgt[:, :0]
-    free = continued(model, batch.src, batch.src_padding, nothing, max_len=6)
-    assert torch.equal(free, greedy_search(model, batch.src, batch.src_padding, 6).tokens)
+    nothing, stopped = batch.tgt[:, :0], []
+    for bias in torch.linspace(-1, 3, 60):        # somewhere some rows stop before the others
+        with torch.no_grad():
+            model.decoder.output.bias[Vocab.eos] = bias
+        free = continued(model, batch.src, batch.src_padding, nothing, max_len=6)
+        assert torch.equal(free, greedy_search(model, batch.src, batch.src_padding, 6).tokens)
+        stopped.append((free == Vocab.pad).any().item())
+    assert any(stopped) or name != "follower"
+    with torch.no_grad():
+        model.decoder.output.bias[Vocab.eos] = 0.0
     prefix = torch.tensor([[5, 6], [7, 8], [9, 4]])
     found = continued(model, batch.src, batch.src_padding, prefix, max_len=6)
     assert torch.equal(found[:, :2], prefix) and model.training

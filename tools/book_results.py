@@ -29,7 +29,7 @@ NAMES = {"bottleneck-variants": BASE, "bottleneck-g2p-en": "g2p-en, published we
          "attention-lengths": "GRU, two directions, attention", "attention-long": "attention, trained for long",
          "attention-long-beam": "attention, trained for long, beam of five",
          "alignment-joint": "joint n-gram, no network", "guided_attention-words": "small GRU, 400 steps",
-         "ablation-architectures": "equal steps and size",
+         "ablation-architectures": "equal steps and size", "exposure_bias-words": "400 steps",
          "nonautoregressive-systems": "Transformer, 2,500 steps",
          "nonautoregressive-remedies": "Transformer, 2,500 steps",
          "transformer-long": "Transformer, trained for long",
@@ -37,8 +37,12 @@ NAMES = {"bottleneck-variants": BASE, "bottleneck-g2p-en": "g2p-en, published we
 WORDS = {"context": "context vector at the {} only", "bidirectional": "one direction", "summary": "{} of the states",
          "cell": "{} cell", "hidden_size": "{} wide", "task": "{}", "attention": "{} attention",
          "guidance": "guidance {}", "name": "{}", "system": "{}", "rounds": "rounds {}", "distilled": "distilled",
-         "beam": "beam of {}"}  # fmt: skip
+         "beam": "beam of {}", "model": "{}", "prefixes": "{}"}  # fmt: skip
 VALUES = {"initial": "start", "rnn": "plain RNN", "lstm": "LSTM", "GRU": "first seed of the first row",
+          ("model", "GRU"): "GRU with attention", ("prefixes", "gold"): "gold prefixes",
+          **{("prefixes", name): f"scheduled sampling, {name}" for name in (
+              "linear", "exponential", "inverse sigmoid", "a coin a sentence", "two passes", "four passes")},
+          ("prefixes", "risk"): "minimum risk", ("prefixes", "risk without gold"): "minimum risk, drawn answers alone",
           "AR": "left to right", "AR, 6 + 1 layers": "left to right, 6 + 1 layers"}
 
 
@@ -53,7 +57,7 @@ class System:
     @property
     def name(self) -> str:
         name = NAMES.get(self.study, self.study)
-        known = [WORDS[k].format(VALUES.get(v, v)) for k, v in self.setting.items() if k in WORDS]
+        known = [WORDS[k].format(VALUES.get((k, v), VALUES.get(v, v))) for k, v in self.setting.items() if k in WORDS]
         return f"{'the same' if name == BASE else name}, {', '.join(known)}" if known else name
 
     @property
