@@ -17,6 +17,9 @@ from seq2seq.exposure_bias import (
     DIGITS,
     HEARD,
     POSITIONS,
+    PREFIXES,
+    RISKS,
+    SAMPLED,
     ScheduledSampling,
     by_position,
     candidates_of,
@@ -37,8 +40,11 @@ from seq2seq.exposure_bias import (
     own_places,
     recovery,
     sequential,
+    word_model,
+    word_study,
 )
-from seq2seq.kit.corpora import Example
+from seq2seq.kit import corpora
+from seq2seq.kit.corpora import Example, Splits
 from seq2seq.kit.training import train_step
 from seq2seq.sequences import Batch, Vocab, collate
 from seq2seq.teacher_forcing import cross_entropy
@@ -507,3 +513,44 @@ def test_the_scores_of_counts_are_those_of_a_model_that_only_counts():
     assert found["gold"] == pytest.approx([first] + [1.0] * (COUNTED - 1))
     assert found["after gold"] == [1.0] * (COUNTED - 8) and found["after wrong"] == [0.0] * (COUNTED - 8)
     assert len(count_scores(model, pairs[:50], place=3)["after wrong"]) == COUNTED - 3
+
+
+# --- the study of words
+
+
+@pytest.fixture
+def few_words(monkeypatch):
+    words = corpora.pronunciations()
+    few = Splits(words.train[:300], words.validation[:400], words.test[:20])
+    monkeypatch.setattr(corpora, "pronunciations", lambda: few)
+
+
+def test_all_prefixes_start_from_the_same_loss_and_what_is_cut_short_is_replayed(few_words):
+    firsts = {"GRU": set(), "Transformer": set()}
+    for setting in PREFIXES.settings:
+        losses = word_study(**setting, steps=1000, until=1)["losses"]
+        firsts[setting["model"]].add(round(losses[0], 4))
+    assert all(len(first) <= 2 for first in firsts.values())     # inverse sigmoid does not begin at 1
+
+
+def test_minimum_risk_takes_the_last_third_and_every_word_is_scored(few_words, monkeypatch):
+    calls = []
+    real = minimum_risk
+
+    def noted(model, batch, **options):
+        calls.append(options)
+        return real(model, batch, draws=2, max_len=5, **options)
+
+    monkeypatch.setattr("seq2seq.exposure_bias.minimum_risk", noted)
+    found = word_study(prefixes="risk without gold", steps=6)
+    assert calls == [{"with_gold": False}] * 2 and len(found["losses"]) == 6
+    assert len(found["edits"]) == len(found["lengths"]) == 20
+    assert {"validation", "nats", "curves", "recovery", "per", "wer"} <= found.keys()
+
+
+def test_doors_of_the_study():
+    with pytest.raises(ValueError, match="none of"):
+        word_study(prefixes="silver")
+    with pytest.raises(ValueError, match="none of"):
+        word_model("LSTM", LETTERS, PHONES)
+    assert {s["prefixes"] for s in PREFIXES.settings} == {"gold", *SAMPLED, *RISKS}
