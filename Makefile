@@ -80,7 +80,7 @@ workflows: $(READY) ## check the GitHub workflows with actionlint
 check: $(READY) ## generated files and records are up to date
 	@echo "== generated files and records"
 	$(BIN)/python tools/export.py --check
-	SEQ2SEQ_BUDGET=cpu $(BIN)/python tools/records.py --check
+	SEQ2SEQ_BUDGET=cpu OMP_NUM_THREADS=1 $(BIN)/python tools/records.py --check --jobs $(JOBS)
 
 unit: $(READY)
 	@echo "== unit tests"

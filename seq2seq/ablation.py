@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from seq2seq.attention import attention_model, halved
+from seq2seq.attention import attention_model, beam_scores, halved
 from seq2seq.bottleneck import scores
 from seq2seq.cached_decoding import FusedAttention, fuse
-from seq2seq.decoding import Trained, beam_search, each
+from seq2seq.decoding import Trained
 from seq2seq.encoder_decoder import EncoderDecoder
 from seq2seq.kit import corpora, device, device_of, seed_everything, train
 from seq2seq.kit.corpora import Example, Splits
@@ -561,15 +561,8 @@ def long_reader() -> Trained:
 
 
 def long_transformer_beam(*, seed: int = 0, until: int | None = None) -> dict:
-    """Its test words with a beam of five. Nothing is trained: losses are -log p."""
-    model, examples = long_reader(), corpora.pronunciations().test[:until]
-    sources = [e.source for e in examples]
-    found = [h for [h] in each(beam_search, model, sources, max_len=30, width=5)]
-    losses = [-sum(h.log_probs) for h in found]
-    if until is not None:
-        return {"losses": losses}
-    written = [model.read(h.ids) for h in found]
-    return {"losses": losses, **scores(written, None, examples)}
+    """Its test words with a beam of five."""
+    return beam_scores(long_reader(), until)
 
 
 LONG_SIZES = {"layers": 3, "decoder_layers": 3, "dropout": 0.1}

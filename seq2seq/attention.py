@@ -39,6 +39,7 @@ __all__ = [
     "attention_model",
     "attention_of",
     "attention_study",
+    "beam_scores",
     "halved",
     "long_beam_study",
     "long_model",
@@ -353,11 +354,12 @@ def long_trained() -> Trained:
     return Trained(model.to(device()), letters, phones.decode)
 
 
-def long_beam_study(*, seed: int = 0, until: int | None = None) -> dict:
-    """Its test words with a beam of five, no length normalised. Nothing is trained:
-    losses are -log p(output).
+def beam_scores(model: Trained, until: int | None = None) -> dict:
+    """The first test words, or all, with a beam of five, no length normalised.
+
+    Nothing is trained: "losses" are -log p(output), and come alone with until.
     """
-    model, examples = long_trained(), corpora.pronunciations().test[:until]
+    examples = corpora.pronunciations().test[:until]
     sources = [e.source for e in examples]
     found = [h for [h] in each(beam_search, model, sources, max_len=30, width=5)]
     losses = [-sum(h.log_probs) for h in found]
@@ -365,6 +367,11 @@ def long_beam_study(*, seed: int = 0, until: int | None = None) -> dict:
         return {"losses": losses}
     written = [model.read(h.ids) for h in found]
     return {"losses": losses, **scores(written, None, examples)}
+
+
+def long_beam_study(*, seed: int = 0, until: int | None = None) -> dict:
+    """The test words of the model that was trained for long, with a beam of five."""
+    return beam_scores(long_trained(), until)
 
 
 LONG_BEAM = Study("attention-long-beam", long_beam_study, settings=({},), seeds=(0,))

@@ -455,13 +455,10 @@ def test_the_weights_on_record_are_those_that_were_scored():
         assert digits(edits) == row["edits"][::90]
 
 
-def test_the_beam_of_the_long_model_has_width_five_and_says_how_probable_its_words_are(monkeypatch):
-    every, widths = corpora.pronunciations(), []
-    few = Splits(every.train, [], every.test[:9])
-    monkeypatch.setattr(chapter.corpora, "pronunciations", lambda: few)
-    searched = lambda *args, **how: widths.append(how) or each(*args, **how)  # noqa: E731
-    monkeypatch.setattr(chapter, "each", searched)
-    found = long_transformer_beam()
-    assert widths == [{"max_len": 30, "width": 5}] and len(found["edits"]) == len(found["losses"]) == 9
-    assert all(loss > 0 for loss in found["losses"])
-    assert long_transformer_beam(until=4)["losses"] == pytest.approx(found["losses"][:4], abs=1e-4)
+def test_the_beam_searches_with_the_weights_of_the_long_model(monkeypatch):
+    asked = []
+    monkeypatch.setattr(chapter, "beam_scores", lambda model, until: asked.append((model, until)) or {"losses": []})
+    assert long_transformer_beam(until=4) == {"losses": []}
+    [(model, until)] = asked
+    ours, theirs = long_reader().model.state_dict(), model.model.state_dict()
+    assert until == 4 and all(torch.equal(value, theirs[name]) for name, value in ours.items())

@@ -2,7 +2,7 @@
 
 After a change of the code that changes no result, such as a new name, `--keep` keeps the rows on record whose first
 losses are what they were, instead of running them again. On a machine with a GPU, or with many cores, `--jobs` runs
-several at a time: SEQ2SEQ_DEVICE=cuda OMP_NUM_THREADS=1 python tools/records.py NAME --jobs 8.
+several at a time, and replays them so: SEQ2SEQ_DEVICE=cuda OMP_NUM_THREADS=1 python tools/records.py NAME --jobs 8.
 
 Studies are the `Study` objects of the chapters' modules. Without names, all of them.
 """
@@ -70,6 +70,7 @@ def keep(study: Study) -> None:
 
 def check(study: Study) -> list[str]:
     """Replay the first steps of each setting, and of each seed; return what is wrong."""
+    print(f"replaying {study.name}", flush=True)     # half a minute where nothing else is heard
     problems = []
     on_record, plan = [row["settings"] for row in study.rows()], [plain(settings) for settings in study.plan()]
     if absent := [settings for settings in plan if settings not in on_record]:
@@ -107,10 +108,12 @@ def main() -> None:
         for study in chosen:
             (keep if arguments.keep else record)(study)
         return
-    problems = []
-    for study in chosen:
-        print(f"replaying {study.name}", flush=True)     # half a minute where nothing else is heard
-        problems += check(study)
+    if arguments.jobs > 1:
+        with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
+            found = list(pool.map(check, chosen))
+    else:
+        found = map(check, chosen)
+    problems = [problem for each in found for problem in each]
     print("\n".join(problems) or f"{len(chosen)} records agree with their replay")
     sys.exit(bool(problems))
 
