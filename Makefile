@@ -98,7 +98,8 @@ gpu-notebooks: $(if $(WITH),,$(READY)) ## run every notebook on a GPU (DEVICE=cp
 
 site: browser book ## test the built site in Chromium
 	@echo "== the built site"
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/site
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/site || \
+		{ echo "== once more and alone, what failed: a browser on a busy machine can stall"; $(BIN)/python -m pytest --last-failed tests/site; }
 
 looks: browser frontend ## take the pictures of the site's components anew (tests/site/looks), after a change of their looks
 	LOOKS=renew $(BIN)/python -m pytest tests/site/test_looks.py -k components

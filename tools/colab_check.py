@@ -128,7 +128,7 @@ def required() -> set[str]:
 
 
 def client(notebook: nbformat.NotebookNode, folder: Path) -> NotebookClient:
-    return NotebookClient(notebook, timeout=1800, kernel_name="colab", resources={"metadata": {"path": str(folder)}})
+    return NotebookClient(notebook, timeout=600, kernel_name="colab", resources={"metadata": {"path": str(folder)}})
 
 
 def install_cell(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -23,6 +23,12 @@ LANDED = """window.landed = (hash) => {
   const end = scrollY + innerHeight >= document.documentElement.scrollHeight - 2;
   if (place.top < top - 1) return `it is ${Math.round(top - place.top)} px above the window`;
   if (place.top > (end ? innerHeight - 10 : top + 60)) return `it is ${Math.round(place.top - top)} px too low`;
+}
+// The reader's way back; a browser that does not go says so by where it still stands, and nobody waits for ever.
+window.goBack = async () => {
+  const gone = new Promise((done) => addEventListener("popstate", done, {once: true}));
+  history.back();
+  await Promise.race([gone, new Promise((done) => setTimeout(done, 3000))]);
 }"""
 
 # A change of width lets the sidebars slide into place, which moves the text: a test begins when they have arrived. The

@@ -34,9 +34,7 @@ INSIDE = """async (others) => {
         wrong.push(`${name}: the contents show ${shown?.hash ?? "nothing"}`);
       }
     }
-    const back = new Promise((done) => addEventListener("popstate", done, {once: true}));
-    history.back();
-    await back;
+    await goBack();
     await frames(2);
     if (Math.abs(scrollY - before) > 2) wrong.push(`${name}: Back leads ${scrollY - before} px away`);
   }
@@ -67,9 +65,7 @@ CONTENTS = """async () => {
     if (document.querySelector("dialog[open]")) wrong.push(`${entry.hash}: the contents still cover the page`);
     const complaint = landed(entry.hash);
     if (complaint) wrong.push(`${entry.hash}: ${complaint}`);
-    const back = new Promise((done) => addEventListener("popstate", done, {once: true}));
-    history.back();
-    await back;
+    await goBack();
     await frames(2);
     if (Math.abs(scrollY - before) > 2) wrong.push(`${entry.hash}: Back leads ${scrollY - before} px away`);
   }
