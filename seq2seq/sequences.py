@@ -119,6 +119,7 @@ def check_source(src: Tensor, src_padding: Tensor) -> None:
     """Raises ValueError unless both are (B, S) with B, S ≥ 1 and src_padding is a mask.
 
     That is: boolean, and in each row False … False, then True … True, not all True.
+    Looks at its values only on the CPU.
     """
     if src.dim() != 2 or 0 in src.shape:
         raise ValueError(
@@ -130,7 +131,7 @@ def check_source(src: Tensor, src_padding: Tensor) -> None:
             f"src_padding must be boolean and of shape {tuple(src.shape)}, "
             f"not {src_padding.dtype} of shape {tuple(src_padding.shape)}"
         )
-    if src_padding.device.type == "meta":
+    if src_padding.device.type != "cpu":
         return
     ends = src_padding[:, :-1] & ~src_padding[:, 1:]  # a symbol after padding
     if ends.any():
@@ -178,10 +179,10 @@ class Batch:
         return len(self.src)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device."""
-        return Batch(
-            self.src.to(device), self.tgt.to(device), self.src_padding.to(device)
-        )
+        """The same batch on another device; copies to a GPU are not waited for."""
+        parts = (self.src, self.tgt, self.src_padding)
+        later = torch.device(device).type != "cpu"
+        return Batch(*(part.to(device, non_blocking=later) for part in parts))
 
 
 def collate(pairs: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Batch:
@@ -264,8 +265,8 @@ def fit(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        losses.append(value.item())
-    return losses
+        losses.append(value.detach())
+    return torch.stack(losses).tolist()  # read at the end: reading waits for a GPU
 
 
 class ElmanRNN(nn.Module):

@@ -75,8 +75,8 @@ def learn(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        losses.append(value.item())
-    return losses
+        losses.append(value.detach())
+    return torch.stack(losses).tolist()  # read at the end: reading waits for a GPU
 
 
 @torch.inference_mode()

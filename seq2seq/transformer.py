@@ -435,7 +435,8 @@ class TransformerDecoder(Decoder):
         pairs = zip(self.layers, self.sources(memory), strict=True)
         layers = tuple(layer.start(states) for layer, states in pairs)
         mask = padding_mask(memory.padding)
-        return TransformerState(layers, mask if mask.is_meta or mask.any() else None)
+        needed = mask.device.type != "cpu" or mask.any()  # asking would wait for a GPU
+        return TransformerState(layers, mask if needed else None)
 
     def run(
         self, tokens: Tensor, state: TransformerState, mask: Tensor | None = None

@@ -186,9 +186,13 @@ def test_a_model_in_eval_mode_trains_with_dropout():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_training_stops_at_the_first_step_that_is_not_finite(tmp_path, monkeypatch, bad, where):
+@pytest.mark.parametrize("look_every, sound", [(1, 5), (2, 4), (4, 4), (20, 3)])
+def test_training_stops_where_it_was_not_finite_with_the_weights_of_the_last_look(
+    tmp_path, monkeypatch, bad, where, look_every, sound
+):
     model, calls, path = model_of(), count(1), tmp_path / "run.pt"
     monkeypatch.setattr(training, "SAVE_EVERY", 3)
+    monkeypatch.setattr(training, "LOOK_EVERY", look_every)
 
     def breaks_at_step_6(model, batch):
         value = cross_entropy(model, batch)
@@ -201,14 +205,34 @@ def test_training_stops_at_the_first_step_that_is_not_finite(tmp_path, monkeypat
             value = cross_entropy(model, batch)
             return value if next(calls) < 6 else value + (0 * model.decoder.output.bias.sum()).sqrt()
 
-    with pytest.raises(ValueError, match="stopped at step 6: the loss is"):
+    with pytest.raises(ValueError, match=f"at step 6 the loss .* was not finite; .* those after step {sound} again"):
         train(model, some_batches(9), 9, loss=breaks_at_step_6, checkpoint=path)
     saved = torch.load(path)
     assert len(saved["extra"]["losses"]) == 3
-    assert all(weights.isfinite().all() for weights in model.parameters())
-    five = model_of()
-    train(five, some_batches(9), 9, until=5)
-    assert all(torch.equal(a, b) for a, b in zip(five.parameters(), model.parameters(), strict=True))
+    again = model_of()
+    train(again, some_batches(9), 9, until=sound)
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
+
+
+def test_looking_often_or_rarely_is_the_same_training(monkeypatch):
+    def run(look_every: int) -> tuple[list[float], int, list[torch.Tensor]]:
+        monkeypatch.setattr(training, "LOOK_EVERY", look_every)
+        model = fresh()
+        history = train(model, some_batches(9), 9)
+        return history.losses, history.tokens, [weights.detach() for weights in model.parameters()]
+
+    (often, tokens, weights), rarely = run(1), run(5)
+    assert rarely[:2] == (often, tokens) and all(map(torch.equal, weights, rarely[2]))
+
+
+def test_losses_are_read_rarely(monkeypatch):
+    read, looks = torch.Tensor.tolist, []
+    monkeypatch.setattr(training, "LOOK_EVERY", 4)
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: looks.append(len(self)) or read(self))
+    batches = some_batches(11)
+    looks.clear()
+    train(model_of(), batches, 11)
+    assert looks == [4, 4, 3]
 
 
 # checkpoints
@@ -378,10 +402,11 @@ def test_a_resumed_training_counts_on(tmp_path, monkeypatch):
     """Its seconds are those of all its runs; its bar is as long as what is left, and tells the loss."""
     clock, bars, path = count(), [], tmp_path / "run.pt"
     progress = training.Progress
+    monkeypatch.setattr(training, "LOOK_EVERY", 4)
     monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     monkeypatch.setattr(training, "Progress", lambda *given, **more: bars.append(progress(*given, **more)) or bars[-1])
     first, second, third = (
         train(model_of(), some_batches(9), **OPTIONS, until=until, checkpoint=path) for until in (6, None, None))
-    assert (first.seconds, second.seconds, third.seconds) == (6, 9, 9)
+    assert (first.seconds, second.seconds, third.seconds) == (2, 4, 4)     # one look after 4 steps, one at the end
     assert [(bar.label, bar.total) for bar in bars] == [("training", 6), ("training", 3), ("training", 0)]
     assert bars[1].text == f"loss {second.losses[-1]:.2f}"

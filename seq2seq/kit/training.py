@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import os
 import time
 from collections import deque
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     Loss = Callable[[nn.Module, Batch], Tensor]
 
 SAVE_EVERY = 200   # steps
+LOOK_EVERY = 20    # steps between two looks at the losses: a look waits until a GPU has done all it was given
 PAD = 0            # seq2seq.sequences.Vocab.pad; a chapter's module cannot be imported here, since it imports the kit
 STARTS = WeakKeyDictionary()   # model -> {checkpoint's path: the weights it first came with}
 
@@ -56,18 +58,16 @@ def rate_at(step: int, steps: int, warmup: int) -> float:
 def train_step(
     model: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer, loss: Loss | None = None, clip: float = 1.0,
 ) -> Tensor:
-    """One gradient step -> the loss before it, a scalar. Gradients longer than `clip` are shortened to it.
+    """One gradient step -> the loss before it, a scalar: no number if its gradient is not finite.
 
-    Raises ValueError, and leaves the weights as they were, if the loss or its gradient is not finite.
+    Gradients longer than `clip` are shortened to it. Nothing here waits for a GPU.
     """
     value = (loss or default_loss())(model, batch)
     optimizer.zero_grad()
     value.backward()
     length = nn.utils.clip_grad_norm_(model.parameters(), clip)   # Pascanu et al. (2013)
-    if value.device.type != "meta" and not (value + length).isfinite():
-        raise ValueError(f"the loss is {value.item():.4g} and its gradient has length {length.item():.4g}")
     optimizer.step()
-    return value.detach()
+    return value.detach() + 0 * length
 
 
 def train(
@@ -86,8 +86,8 @@ def train(
     Python's, NumPy's and torch's global generators.
 
     Raises ValueError if the batches run out, if the file belongs to a run with other settings, batches or another
-    model, and at the first step whose loss or gradient is not finite: the weights are then those before it, and so is
-    the file.
+    model, and when the loss or its gradient was not finite at a step. The losses are looked at every 20 steps; the
+    weights are then those of the last look at which all was well, and so is the file.
     """
     checked = [(steps >= 0, "steps", steps), (lr > 0, "lr", lr), (warmup >= 0, "warmup", warmup),
                (clip > 0, "clip", clip), (until is None or until >= 0, "until", until)]
@@ -120,22 +120,39 @@ def train(
         raise ValueError(f"{checkpoint} was written by a run with other batches; make them anew with the same pairs, "
                          "size and seed, or delete the file to train from the start, or give another path")
     progress = Progress(islice(stream, max(0, last - done)), label, total=max(0, last - done))
-    clock = time.perf_counter() - history.seconds
-    for batch in progress:
-        try:
-            value = train_step(model, batch.to(device), optimizer, loss, clip)
-        except ValueError as error:
-            raise ValueError(f"training stopped at step {len(history.losses) + 1}: {error}") from error
+    clock, sound = time.perf_counter() - history.seconds, copy.deepcopy(model.state_dict())
+    unread: list[tuple[Tensor, Tensor]] = []    # loss and tokens of the steps since the last look
+    for step, batch in enumerate(progress, done + 1):
+        value = train_step(model, batch.to(device), optimizer, loss, clip)
+        unread.append((value, (batch.tgt[:, 1:] != PAD).sum()))
         schedule.step()
-        history.losses.append(value.item())
-        history.tokens += int((batch.tgt[:, 1:] != PAD).sum())
-        history.seconds = time.perf_counter() - clock
-        progress.note(f"loss {history.losses[-1]:.2f}")
-        if checkpoint is not None and (len(history.losses) % SAVE_EVERY == 0 or len(history.losses) == last):
+        keep = checkpoint is not None and (step % SAVE_EVERY == 0 or step == last)
+        if keep or step % LOOK_EVERY == 0 or step == last:
+            read(unread, history, model, sound)
+            history.seconds = time.perf_counter() - clock
+            progress.note(f"loss {history.losses[-1]:.2f}")
+            sound = copy.deepcopy(model.state_dict())
+        if keep:
             saver.save(start=start, batch=fingerprint(batch), **vars(history))
+    read(unread, history, model, sound)
     if len(history.losses) < last:
         raise ValueError(f"the batches ran out after {len(history.losses)} of {last} steps; use training_batches")
     return history
+
+
+def read(unread: list[tuple[Tensor, Tensor]], history: History, model: nn.Module, sound: dict[str, Tensor]) -> None:
+    """Move what `unread` holds of some steps into the history, or put the model back and raise ValueError."""
+    if not unread:
+        return
+    losses, tokens = map(torch.stack, zip(*unread, strict=True))
+    losses = losses.tolist()
+    if bad := [step for step, value in enumerate(losses, len(history.losses) + 1) if not math.isfinite(value)]:
+        model.load_state_dict(sound)
+        raise ValueError(f"training stopped: at step {bad[0]} the loss or its gradient was not finite; the weights "
+                         f"are those after step {len(history.losses)} again")
+    history.losses += losses
+    history.tokens += int(tokens.sum())
+    unread.clear()
 
 
 def default_loss() -> Loss:
