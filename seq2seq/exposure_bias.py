@@ -351,7 +351,7 @@ def drawn(logits: Tensor, best: bool = False) -> Tensor:
     Never PAD, BOS or EOS: after these no search reads on.
     """
     logits = logits.detach().clone()
-    logits[..., [Vocab.pad, Vocab.bos, Vocab.eos]] = -torch.inf
+    logits[..., : Vocab.eos + 1] = -torch.inf
     if not best:
         logits = logits - torch.empty_like(logits).exponential_().log()  # Gumbel
     return logits.argmax(dim=-1)

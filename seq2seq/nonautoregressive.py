@@ -308,7 +308,7 @@ def ranks(gold: Tensor) -> Tensor:
 
     Drawn on the CPU, so that a seed draws the same everywhere.
     """
-    lot = torch.rand(gold.shape).to(gold.device)
+    lot = torch.rand(gold.shape).to(gold.device, non_blocking=True)
     return lot.masked_fill(gold == Vocab.pad, 2.0).argsort(dim=1).argsort(dim=1)
 
 
@@ -316,7 +316,8 @@ def cmlm_loss(model: NAT, batch: Batch) -> Tensor:
     """`nat_loss` of 1 … n hidden tokens of each row of n, as many as a lot says."""
     gold, _ = model.targets(batch.tgt)
     n = (gold != Vocab.pad).sum(dim=1)  # (B)
-    hide = 1 + (torch.rand(len(gold)).to(gold.device) * n).long()  # 1 … n
+    lot = torch.rand(len(gold)).to(gold.device, non_blocking=True)
+    hide = 1 + (lot * n).long()  # 1 … n
     seen = (ranks(gold) >= hide[:, None]) & (gold != Vocab.pad)
     return nat_loss(model, batch, seen)
 
