@@ -373,7 +373,8 @@ class CopyNetDecoder(PointerDecoder):
     def inputs(self, x: Tensor, token: Tensor, state: CopyState) -> Tensor:
         """The token, the context, and ζ (B, D), zeros if the source lacks the token."""
         other = (state.ids != token[:, None]) | state.padding  # (B, S)
-        scores = state.scores.masked_fill(other, torch.finfo(x.dtype).min)
+        lowest = torch.finfo(state.scores.dtype).min
+        scores = state.scores.masked_fill(other, lowest)
         shares = scores.softmax(dim=-1).masked_fill(other, 0.0)
         zeta = torch.einsum("bs,bsd->bd", shares, state.states)
         return torch.cat([x, state.context, zeta], dim=-1)

@@ -113,6 +113,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Pretended]:
     # torch.tensor(…, device="meta") makes tensors without numbers, and asks nobody.
     made = torch.tensor
     monkeypatch.setattr(torch, "tensor", lambda *args, device="cpu", **kwargs: made(*args, **kwargs).to(device))
+    monkeypatch.setattr(Tensor, "new_tensor", lambda self, data: torch.tensor(data, device=self.device).to(self.dtype))
     monkeypatch.setattr(rnn, "_rnn_impls", {"RNN_TANH": rnn._VF.rnn_tanh, "RNN_RELU": rnn._VF.rnn_relu})
     return Pretended
 
