@@ -6,6 +6,8 @@ JOBS ?= 2
 DEVICE ?= cuda
 PORT ?= 8000
 COLAB_PYTHON ?= python3.12
+COLAB_IMAGE ?= us-docker.pkg.dev/colab-images/public/runtime:latest
+REQUIREMENTS ?= requirements.txt
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -23,7 +25,9 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # Threads that soon stop spinning when they wait: on busy cores torch is several times slower otherwise.
 export GOMP_SPINCOUNT ?= 3000
 
-.PHONY: help setup export format frontend book serve test lint looks words workflows check unit notebooks gpu-notebooks site browser records mutants colab-check bare-check lighthouse release clean
+.PHONY: help setup export format frontend book serve test lint looks words workflows check unit notebooks gpu-notebooks
+.PHONY: gpu-visible gpu-plan gpu-report gpu-skip issue issue-body colab-image newest audit release-files
+.PHONY: site browser records mutants colab-check bare-check lighthouse release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -39,7 +43,7 @@ $(READY): requirements.txt requirements-nodeps.txt pyproject.toml
 		echo "== .venv was made in another folder ($(MADE_FOR)), whose code it would run: it is made anew"; rm -rf .venv; fi
 	@echo "== setting up .venv (some minutes the first time: PyTorch is large)"
 	@$(PYTHON) -m venv .venv
-	@$(PIP) -r requirements.txt
+	@$(PIP) -r $(REQUIREMENTS)
 	@$(PIP) --no-deps -r requirements-nodeps.txt
 	@$(PIP) --no-deps --editable .
 	@mkdir -p .venv/etc/ipython
@@ -94,7 +98,26 @@ notebooks: $(READY) ## run every notebook through nbval at the smoke budget, eac
 
 gpu-notebooks: BUDGET = full
 gpu-notebooks: $(if $(WITH),,$(READY)) ## run every notebook on a GPU (DEVICE=cpu: on the CPU; WITH=python3: with the Python at hand)
-	SEQ2SEQ_BUDGET=$(BUDGET) $(or $(WITH),$(BIN)/python) tools/gpu_notebooks.py --device $(DEVICE)
+	SEQ2SEQ_BUDGET=$(BUDGET) $(or $(WITH),$(BIN)/python) tools/gpu_notebooks.py --device $(DEVICE) $(if $(SHARD),--shard $(SHARD))
+
+gpu-visible: $(if $(WITH),,$(READY)) ## what GPU there is; fails where torch cannot compute on one
+	nvidia-smi
+	$(or $(WITH),$(BIN)/python) tools/gpu_notebooks.py --visible
+
+gpu-plan: ## the shards into which gpu.yml divides the notebooks, as JSON
+	@$(PYTHON) tools/gpu_shards.py
+
+gpu-report: ## put together what the shards left in _build/gpu-shards; fails if a notebook is missing or wrong
+	@$(PYTHON) tools/gpu_shards.py --report _build/gpu-shards
+
+gpu-skip: ## why a fork's pull request is not tried on a GPU
+	@echo "The notebooks are not run on a GPU for a pull request from a fork, since its code would run on the project's own machine. A maintainer who has read it can run the workflow \"gpu\" by hand on a branch of this repository."
+
+issue: ## tell of a failed run in an issue: make issue TITLE="…" LOG=file (needs gh)
+	@$(PYTHON) tools/issue.py "$(TITLE)" "$(LOG)"
+
+issue-body: ## the text of that issue
+	@$(PYTHON) tools/issue.py --print "$(TITLE)" "$(LOG)"
 
 site: browser book ## test the built site in Chromium
 	@echo "== the built site"
@@ -122,6 +145,21 @@ records: export ## run the studies that are missing or out of date (two to three
 colab-check: $(READY) ## run the notebooks as on a fresh Colab runtime (needs Python 3.12)
 	$(BIN)/python tools/colab_check.py --python $(COLAB_PYTHON)
 
+colab-image: ## run the notebooks in Colab's own image (needs docker; GPUS=all for its GPU)
+	docker run --rm $(if $(GPUS),--gpus $(GPUS) --env SEQ2SEQ_DEVICE=cuda) --env JOBS --volume "$(CURDIR)":/book --workdir /book \
+		--entrypoint python3 $(COLAB_IMAGE) tools/colab_check.py --here
+
+newest: ## the unit tests and the notebooks with the newest releases of what the book needs, in _build/newest
+	rm -rf _build/newest
+	git clone --quiet . _build/newest
+	$(PYTHON) tools/newest.py > _build/newest/newest.txt
+	make -C _build/newest setup unit notebooks REQUIREMENTS=newest.txt
+
+audit: $(READY) ## known vulnerabilities of everything that the requirements bring (needs pipx)
+	@mkdir -p _build
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > _build/installed.txt
+	pipx run --spec pip-audit==2.10.1 pip-audit --strict --no-deps --disable-pip -r _build/installed.txt
+
 bare-check: $(READY) ## run a notebook in an environment that holds only ipykernel, as a reader's may
 	$(BIN)/python tools/colab_check.py --bare --python $(PYTHON)
 
@@ -130,6 +168,11 @@ mutants: $(READY) ## break the library line by line and see what no test notices
 
 release: $(READY) ## commit and tag a release: make release TAG=v0.1.0
 	@$(BIN)/python tools/release.py "$(TAG)"
+
+release-files: ## make a GitHub release of a tag with its site: make release-files TAG=v0.1.0 SITE_TAR=artifact.tar (needs gh)
+	mkdir -p _build/release && tar --extract --file $(SITE_TAR) --directory _build/release
+	cd _build/release && zip --quiet --recurse-paths "../site-$(TAG).zip" .
+	gh release create "$(TAG)" "_build/site-$(TAG).zip" --verify-tag --generate-notes
 
 lighthouse: browser book ## measure the landing page and every chapter with Lighthouse
 	$(BIN)/python tools/lighthouse.py

@@ -9,6 +9,7 @@ import gpu_notebooks as tool
 import nbformat
 import pytest
 import torch
+from gpu_shards import chosen
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,13 +73,6 @@ def test_most_steps_are_taken_on_the_device(steps, needed, fine):
     assert (tool.misplaced(steps, "cuda", needed) == []) is fine
 
 
-def test_what_was_measured_is_told_in_a_table():
-    claims = [{"verdict": "holds"}, {"verdict": "fails"}]
-    run = tool.Run("rnn", 12.4, {"cuda": 30, "cpu": 2}, 5 * 2**20, claims, ["x"])
-    lines = tool.table({"device": "NVIDIA T4"}, [run], "cuda").splitlines()
-    assert lines[0] == "device: NVIDIA T4  " and lines[-1] == "| rnn | 12 | 30 | 2 | 5 | 1 of 2 | 1 |"
-
-
 def test_an_output_without_a_report_is_read_too():
     cell = new_code_cell("1 / 0", outputs=[new_output("error", ename="E", evalue="e", traceback=["boom"])])
     done = tool.Run("toy")
@@ -101,10 +95,23 @@ def test_on_the_cpu_when_told_to_by_name(tmp_path):
     assert "1 notebooks ran on CPU" in done.stdout
     kept = json.loads((tmp_path / "notebooks.json").read_text())
     assert kept["budget"] == "smoke" and [each["name"] for each in kept["notebooks"]] == ["encoder_decoder"]
+    executed = nbformat.read(tmp_path / "encoder_decoder.ipynb", as_version=4)
+    source = nbformat.read(ROOT / "chapters/encoder_decoder.ipynb", as_version=4)
+    assert [cell.source for cell in executed.cells] == [cell.source for cell in source.cells]
+    assert any(cell.get("outputs") for cell in executed.cells)
 
 
-def test_the_workflow_calls_the_very_command():
-    assert "- run: make gpu-notebooks\n" in (ROOT / ".github/workflows/gpu.yml").read_text()
-    command = ["make", "-n", "gpu-notebooks", "WITH=python3"]
-    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert printed.stdout == "SEQ2SEQ_BUDGET=full python3 tools/gpu_notebooks.py --device cuda\n"
+def test_a_shard_is_a_part_of_the_notebooks(tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "run", lambda path, device, minutes, out: tool.Run(path.stem))
+    monkeypatch.setattr(sys, "argv", ["tool", "--device", "cpu", "--shard", "2/3", "--out", str(tmp_path)])
+    for name in ("SEQ2SEQ_DEVICE", "SEQ2SEQ_CLAIMS", "PYTHONPATH"):
+        monkeypatch.setenv(name, "")    # main sets them
+    tool.main()
+    kept = json.loads((tmp_path / "notebooks.json").read_text())
+    assert [each["name"] for each in kept["notebooks"]] == sorted(chosen("2/3"))
+
+
+def test_what_is_no_shard_is_refused_with_a_sentence(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tool", "--device", "cpu", "--shard", "4/3"])
+    with pytest.raises(SystemExit, match="a shard is written 2/4"):
+        tool.main()

@@ -6,7 +6,8 @@ cell names the book's address on GitHub; nothing that Colab brought may change; 
 second kernel the install cell does nothing. The other notebooks, whose install cells must be the same, then run JOBS
 at a time (2) with what it installed. At the end that is removed, which must leave the runtime as it was. With `--bare`
 the environment is one that holds only ipykernel, as a reader's own may, and of the other notebooks only the imports
-are tried. CONTRIBUTING.md says what this does not prove.
+are tried. With `--here` it is the Python that runs this, in Colab's own image (`make colab-image`), and what was
+installed stays. CONTRIBUTING.md says what this does not prove.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from multiprocessing.pool import ThreadPool
@@ -96,7 +98,10 @@ def publish(folder: Path) -> dict[str, str]:
 
 def snapshot(python: Path) -> Snapshot:
     """What is installed, and when it was."""
-    site = next((python.parents[1] / "lib").glob("python3*/site-packages"))
+    if python == Path(sys.executable):   # Colab's packages are not where a virtual environment's are
+        site = Path(sysconfig.get_path("purelib"))
+    else:
+        site = next((python.parents[1] / "lib").glob("python3*/site-packages"))
     return {folder.name: folder.stat().st_mtime_ns for folder in site.glob("*.dist-info")}
 
 
@@ -203,7 +208,7 @@ def check_installation(python: Path, base: Snapshot, folder: Path, cell: nbforma
     said = "".join(output.get("text", "") for output in cell.outputs)
     after = snapshot(python)
     origin = where_from(python, folder)
-    if "site-packages" not in origin:
+    if "site-packages" not in origin and "dist-packages" not in origin:   # Colab's Python is Debian's
         raise CheckError(f"after the install cell seq2seq comes from {origin or 'nowhere'}; the cell said:\n{said}")
     if changed := sorted(name for name in base if after.get(name) != base[name]):
         raise CheckError(f"the install cell changed what Colab brings: {', '.join(changed)}; it said:\n{said}")
@@ -241,6 +246,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="chapters, by name (default: all)")
     parser.add_argument("--python", default="python3.12", help="a Python 3.12 (default: python3.12)")
     parser.add_argument("--bare", action="store_true", help="in an environment of ipykernel alone, of any Python")
+    parser.add_argument("--here", action="store_true", help="in the environment that runs this: in Colab's image")
     parser.add_argument("--budget", default="smoke", choices=["smoke", "cpu", "full"])
     options = parser.parse_args()
     paths = [ROOT / f"chapters/{name}.ipynb" for name in options.names] or sorted(ROOT.glob("chapters/*.ipynb"))
@@ -252,7 +258,10 @@ def main() -> None:
         try:
             notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
             check_install_cells(notebooks)
-            python, base = bare(options.python) if options.bare else runtime(options.python)
+            if options.here:
+                python, base = Path(sys.executable), snapshot(Path(sys.executable))
+            else:
+                python, base = bare(options.python) if options.bare else runtime(options.python)
             versions = [folder.removesuffix(".dist-info").replace("-", " ") for folder in sorted(base)
                         if distribution(folder) in SHOWN]  # fmt: skip
             print("runtime:", run(python, "--version"), *versions, sep="  ", flush=True)
@@ -265,6 +274,7 @@ def main() -> None:
             else:
                 with ThreadPool(JOBS) as pool:
                     failures += filter(None, pool.imap(lambda path: check_next(path, folders[path]), paths[1:]))
+            if not (options.bare or options.here):
                 print("the controls of widgets.live with Colab's ipywidgets", flush=True)
                 tests = [sys.executable, "-m", "pytest", ROOT / "tests/test_widgets.py"]
                 run(*tests, env={**os.environ, "WIDGETS_PYTHON": str(python)})

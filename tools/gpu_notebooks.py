@@ -2,7 +2,8 @@
 
 Each notebook runs as a reader runs it, in a kernel and an empty folder of its own, JOBS at a time. One fails if a cell
 does, if a claim does not hold, if its time is over, or if it took its training steps on the CPU. What was measured is
-kept in notebooks.json and notebooks.md. Without a GPU nothing runs, unless the CPU is named.
+kept in notebooks.json and notebooks.md, the executed notebooks beside them. Without a GPU nothing runs, unless the CPU
+is named. `--shard 2/4` takes the second of four parts (gpu_shards.py).
 """
 
 import argparse
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))   # where the library of this folder is not installed
 
 import torch  # noqa: E402
+from gpu_shards import chosen, table  # noqa: E402
 
 from seq2seq.kit import budget  # noqa: E402
 from seq2seq.kit.records import accelerator, commit, processor  # noqa: E402
@@ -58,7 +60,7 @@ class Run:
     problems: list[str] = field(default_factory=list)
 
 
-def run(path: Path, device: str, minutes: float) -> Run:
+def run(path: Path, device: str, minutes: float, out: Path | None = None) -> Run:
     """Run one notebook on a device; nothing it does wrong is raised, all of it is listed."""
     notebook, done, start = nbformat.read(path, as_version=4), Run(path.stem), time.perf_counter()
     notebook.cells = [new_code_cell(WATCH), *notebook.cells, new_code_cell(REPORT)]
@@ -75,6 +77,9 @@ def run(path: Path, device: str, minutes: float) -> Run:
             done.problems.append(plain(f"{type(error).__name__}: {error}"))
     done.seconds = round(time.perf_counter() - start, 1)
     read_outputs(notebook, done)
+    if out is not None:
+        notebook.cells = notebook.cells[1:-1]
+        nbformat.write(notebook, out / path.name)
     if not done.problems:
         done.problems += misplaced(done.steps, device, notebook.metadata.get("accelerator") == "GPU")
     return done
@@ -109,26 +114,19 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[\d;]*m", "", text)   # without colours
 
 
-def table(about: dict[str, str], runs: list[Run], device: str) -> str:
-    """All runs, as Markdown."""
-    lines = [f"{key}: {value}  " for key, value in about.items()]
-    lines += ["", f"| notebook | seconds | steps on {device} | elsewhere | peak MiB | claims that hold | problems |",
-              "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
-    for run in runs:
-        there = run.steps.get(device, 0)
-        hold = sum(claim["verdict"] == "holds" for claim in run.claims)
-        lines.append(f"| {run.name} | {run.seconds:.0f} | {there} | {sum(run.steps.values()) - there} | "
-                     f"{run.peak_bytes / 2**20:.0f} | {hold} of {len(run.claims)} | {len(run.problems)} |")  # fmt: skip
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="chapters, by name (default: all)")
     parser.add_argument("--device", default="cuda", help="cuda (the default), mps, or cpu")
-    parser.add_argument("--minutes", type=float, default=120, help="for each notebook (default: 120)")
+    parser.add_argument("--minutes", type=float, default=50, help="for each notebook (default: 50)")
+    parser.add_argument("--shard", default="1/1", help="which part of the notebooks, such as 2/4")
+    parser.add_argument("--visible", action="store_true", help="only look whether there is a GPU that computes")
     parser.add_argument("--out", type=Path, default=ROOT / "_build/gpu", help="a folder for what was measured")
     options = parser.parse_args()
+    try:
+        shard = chosen(options.shard)
+    except ValueError as error:
+        sys.exit(str(error))
     if error := failure(options.device):
         sys.exit(f"torch {torch.__version__} cannot compute on {options.device} here ({error}); run this on a machine "
                  "with a GPU, or on the CPU with: make gpu-notebooks DEVICE=cpu")
@@ -138,19 +136,21 @@ def main() -> None:
              "machine": f"{processor()}, {os.cpu_count()} cores", "torch": torch.__version__, "budget": budget.name(),
              "date": time.strftime("%Y-%m-%d"), "commit": commit()}  # fmt: skip
     print(*(f"{key}: {value}" for key, value in about.items()), sep="\n", flush=True)
+    if options.visible:
+        return
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     # Lenient: a claim that does not hold is listed, and those after it are tried too.
     os.environ |= {"SEQ2SEQ_DEVICE": options.device, "SEQ2SEQ_CLAIMS": "lenient", "PYTHONPATH": path}
     options.out.mkdir(parents=True, exist_ok=True)
-    paths = [ROOT / f"chapters/{name}.ipynb" for name in options.names] or sorted(ROOT.glob("chapters/*.ipynb"))
+    paths = [ROOT / f"chapters/{name}.ipynb" for name in options.names or shard]
     runs: list[Run] = []
     with ThreadPool(int(os.environ.get("JOBS", "2"))) as pool:
-        for done in pool.imap_unordered(lambda path: run(path, options.device, options.minutes), paths):
+        for done in pool.imap_unordered(lambda path: run(path, options.device, options.minutes, options.out), paths):
             runs = sorted([*runs, done], key=lambda each: each.name)
             print(f"{done.name}: {done.seconds:.0f} s", *done.problems, sep="\n  ", flush=True)
-            kept = about | {"notebooks": [*map(asdict, runs)]}
-            (options.out / "notebooks.json").write_text(json.dumps(kept, indent=1))
-            (options.out / "notebooks.md").write_text(table(about, runs, options.device))
+            kept = [*map(asdict, runs)]
+            (options.out / "notebooks.json").write_text(json.dumps(about | {"notebooks": kept}, indent=1))
+            (options.out / "notebooks.md").write_text(table(about, kept, options.device))
     print((options.out / "notebooks.md").read_text())
     if failed := [done.name for done in runs if done.problems]:
         sys.exit(f"{len(failed)} of {len(runs)} notebooks failed: {', '.join(failed)}")

