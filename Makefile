@@ -26,7 +26,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export GOMP_SPINCOUNT ?= 3000
 
 .PHONY: help setup export format frontend book serve test lint looks words workflows check unit notebooks gpu-notebooks
-.PHONY: gpu-visible gpu-plan gpu-report gpu-skip issue issue-body colab-image newest audit release-files
+.PHONY: talks gpu-visible gpu-plan gpu-report gpu-skip issue issue-body colab-image newest audit release-files
 .PHONY: site browser records mutants colab-check bare-check lighthouse release clean
 .DEFAULT_GOAL := help
 
@@ -112,6 +112,10 @@ gpu-report: ## put together what the shards left in _build/gpu-shards; fails if 
 
 gpu-skip: ## why a fork's pull request is not tried on a GPU
 	@echo "The notebooks are not run on a GPU for a pull request from a fork, since its code would run on the project's own machine. A maintainer who has read it can run the workflow \"gpu\" by hand on a branch of this repository."
+
+talks: BUDGET = full
+talks: $(if $(WITH),,$(READY)) ## train the translators of talks, English to Chinese: four hours on a GPU, and a download
+	SEQ2SEQ_BUDGET=$(BUDGET) $(or $(WITH),$(BIN)/python) -m seq2seq.kit.translators --out _build/talks
 
 issue: ## tell of a failed run in an issue: make issue TITLE="…" LOG=file (needs gh)
 	@$(PYTHON) tools/issue.py "$(TITLE)" "$(LOG)"

@@ -1,5 +1,5 @@
 """The corpora the chapters train on, read from installed packages and from files of
-this one, or generated: nothing is downloaded.
+this one, or generated: nothing is downloaded, but for `talks`, which no chapter needs.
 
 Each loader returns `Splits` of `Example`s. A split is a property of the source (see `split_of`), never of its
 position or of a random seed. book/data.md gives the origin, licence and size of each corpus.
@@ -10,8 +10,9 @@ from seq2seq.kit.corpora.catalogues import PLACEHOLDER, messages, template, toke
 from seq2seq.kit.corpora.grammar import Aligned, phrase_grammar
 from seq2seq.kit.corpora.installed import docstrings, misspellings
 from seq2seq.kit.corpora.prose import prose
+from seq2seq.kit.corpora.talks import LONGEST, talks
 from seq2seq.kit.corpora.words import G2PWeights, brown, g2p_weights, pronunciations, showcase
 
-__all__ = ["PLACEHOLDER", "Aligned", "DamagedCorpus", "Example", "G2PWeights", "MissingCorpus", "Splits", "brown",
-           "docstrings", "g2p_weights", "messages", "misspellings", "phrase_grammar", "pronunciations", "prose",
-           "showcase", "split_of", "template", "tokenize"]
+__all__ = ["LONGEST", "PLACEHOLDER", "Aligned", "DamagedCorpus", "Example", "G2PWeights", "MissingCorpus", "Splits",
+           "brown", "docstrings", "g2p_weights", "messages", "misspellings", "phrase_grammar", "pronunciations",
+           "prose", "showcase", "split_of", "talks", "template", "tokenize"]
