@@ -21,7 +21,13 @@ from seq2seq.kit.records import Study
 from seq2seq.kit.search import evaluating
 from seq2seq.rnn import context_model, one_of, vocabularies
 from seq2seq.sequence_labelling import error_rates
-from seq2seq.sequences import Vocab, batches, numericalise, training_batches
+from seq2seq.sequences import (
+    Vocab,
+    batches,
+    check_sizes,
+    numericalise,
+    training_batches,
+)
 from seq2seq.teacher_forcing import transduce
 
 __all__ = [
@@ -85,6 +91,11 @@ def links(weights: Tensor, shift: int = 0) -> Links:
 
     shift: read the row of token j + shift in place of token j's, where there is one.
     """
+    if weights.dim() != 2 or weights.isnan().any():
+        raise ValueError(
+            "give the weights of one sentence, (T, S) with EOS in both, and no NaN; "
+            f"not {tuple(weights.shape)}"
+        )
     best = weights.argmax(dim=1).tolist()  # (T)
     source, target = weights.shape[1] - 1, weights.shape[0] - 1
     rows = ((j, j + shift) for j in range(target) if 0 <= j + shift <= target)
@@ -94,7 +105,10 @@ def links(weights: Tensor, shift: int = 0) -> Links:
 def alignment_error(found: Sequence[Links], gold: Sequence[Links]) -> float:
     """AER over a corpus, all gold links being sure (Och and Ney, 2003)."""
     both = sum(len(a & g) for a, g in zip(found, gold, strict=True))
-    return 1 - 2 * both / (sum(map(len, found)) + sum(map(len, gold)))
+    links = sum(map(len, found)) + sum(map(len, gold))
+    if not links:
+        raise ValueError("there is no link, neither found nor gold: nothing to score")
+    return 1 - 2 * both / links
 
 
 class Given(Attention):
@@ -106,6 +120,11 @@ class Given(Attention):
 
     def forward(self, query, states, padding, keys=None):
         """-> the states mixed by the given weights, and those."""
+        if self.weights.shape != states.shape[:2]:
+            raise ValueError(
+                f"weights of shape {tuple(self.weights.shape)} do not go with "
+                f"states of shape {tuple(states.shape)}"
+            )
         return torch.einsum("bs,bsd->bd", self.weights, states), self.weights
 
 
@@ -114,6 +133,11 @@ def without(weights: Tensor, position: Tensor) -> Tensor:
 
     Where nothing else had weight, all are zeros.
     """
+    if position.shape != weights.shape[:1]:
+        raise ValueError(
+            f"one position for each row of {tuple(weights.shape)} is needed, "
+            f"not {tuple(position.shape)}"
+        )
     left = weights.scatter(1, position[:, None], 0.0)
     return left / left.sum(dim=1, keepdim=True).clamp(min=1e-12)
 
@@ -131,6 +155,10 @@ def erasing(
     models attend most to the same position; "own, apart" and "other, apart" are
     shares of the steps where they do not.
     """
+    if not all(hasattr(m.decoder, "attention") for m in (model, other)):
+        raise TypeError("both models need a decoder with an attention that can be set")
+    if not pairs or not all(source for source, _ in pairs):
+        raise ValueError("give pairs of ids, each source with a symbol beside its EOS")
     counts, draw = Counter(), torch.Generator().manual_seed(seed)
     decoder = model.decoder
     with evaluating(model), evaluating(other):
@@ -219,6 +247,9 @@ def cuts(
     letters: Sequence[str], sounds: Sequence[str]
 ) -> Iterator[tuple[tuple[int, int], tuple[int, int], Pair]]:
     """Every pair of chunks that a cut could have, between its start and its end."""
+    if isinstance(sounds, str) and " " in sounds:
+        raise TypeError(f"{sounds!r:.40} is a text; split it into sounds first")
+    letters, sounds = tuple(letters), tuple(sounds)
     for i in range(1, len(letters) + 1):
         for j in range(len(sounds) + 1):
             for a, b in MOVES:
@@ -257,6 +288,8 @@ def learn_chances(
                 for start, stop, pair in lattice:
                     if through := before[start] * chance[pair] * after[stop]:
                         counted[pair] += through / before[end]
+        if not likelihoods:
+            raise ValueError("no word can be cut: two sounds a letter at most")
         losses.append(-sum(map(math.log, likelihoods)) / len(likelihoods))
     return {pair: n / counted.total() for pair, n in counted.items()}, losses
 
@@ -286,6 +319,9 @@ class PairModel:
     """
 
     def __init__(self, sequences: Iterable[list[Pair]], order: int, discount: float):
+        check_sizes(order=order)
+        if not 0 < discount <= 1:
+            raise ValueError(f"need {discount=} above 0 and up to 1")
         self.order, self.discount = order, discount
         counts = [Counter() for _ in range(order)]
         for sequence in sequences:
@@ -316,7 +352,11 @@ class PairModel:
         ]
 
     def pronounce(self, letters: Sequence[str], width: int = 10) -> list[str]:
-        """The best sounds for a word; width histories are kept after each letter."""
+        """The best sounds for a word; width histories are kept after each letter.
+
+        Nothing where a letter was never seen in training.
+        """
+        check_sizes(width=width)
         letters, n = tuple(letters), self.order - 1
         best = [{} for _ in range(len(letters) + 1)]
         best[0][("<",) * n] = (0.0, ())

@@ -253,6 +253,8 @@ def attention_of(
             )
             for token in batch.tgt[:, :-1].unbind(dim=1):  # BOS, y_1 …
                 _, state, weights = model.decoder.step(token, state)
+                if weights is None:
+                    raise TypeError("this decoder returns no weights: none, or fused?")
                 rows.append(weights)
             found += torch.stack(rows, dim=1).cpu()  # (T-1, S) each, with padding
     return [

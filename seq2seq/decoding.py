@@ -213,7 +213,7 @@ def beam_search(
     never written. Outputs that max_len cut off, without EOS, come after all others.
     """
     check_sizes(max_len=max_len, width=width, n_best=n_best)
-    if n_best > width or alpha < 0:
+    if n_best > width or not 0 <= alpha < torch.inf:
         raise ValueError(f"{n_best=} must not exceed {width=}, nor {alpha=} be below 0")
     found: list[list[Hypothesis]] = [[] for _ in src]
     with evaluating(model):
@@ -365,6 +365,9 @@ def each(
     **options: Any,
 ) -> list:
     """What `search` finds for each source, in their order, in batches by length."""
+    if isinstance(sources, str):
+        raise ValueError(f"give a list of sources, not the text {sources!r:.40}")
+    check_sizes(batch_size=batch_size)
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     found = [None] * len(sources)
     for start in range(0, len(order), batch_size):
@@ -418,6 +421,7 @@ def blame(trained: Trained, examples: Sequence[Example], limit: int = 20_000) ->
 def examples_of(task: str, split: str) -> list[Example]:
     """What a task is scored on; of the validation words, every fourth."""
     one_of(split, "validation", "test")
+    one_of(task, "GRU", "g2p-en", "translation")
     if task == "translation":
         return getattr(corpora.messages("fr", max_words=12), split)
     words = corpora.pronunciations()
@@ -492,6 +496,9 @@ def truncated(
     log_probs: Tensor, top_k: int | None = None, top_p: float = 1.0
 ) -> Tensor:
     """log_probs (…, V) with all but the top k, then all but their nucleus, at -inf."""
+    check_sizes(top_k=1 if top_k is None else top_k)
+    if not 0 < top_p <= 1:
+        raise ValueError(f"need {top_p=} above 0 and up to 1")
     if top_k is None and top_p == 1:
         return log_probs
     ordered, index = log_probs.sort(dim=-1, descending=True)
@@ -522,9 +529,9 @@ def sample(
     Scores and log_probs are the model's own, whatever was truncated. PAD and BOS are
     never drawn. Raises ValueError for settings that leave nothing to draw.
     """
-    check_sizes(max_len=max_len, draws=draws, top_k=1 if top_k is None else top_k)
-    if not (temperature > 0 and 0 < top_p <= 1):
-        raise ValueError(f"need {temperature=} above 0, and {top_p=} up to 1")
+    check_sizes(max_len=max_len, draws=draws)
+    if not 0 < temperature < torch.inf:
+        raise ValueError(f"need {temperature=} above 0")
     with evaluating(model):
         state = model.decoder.init_state(model.encoder(src, src_padding))
         row = torch.arange(len(src), device=src.device).repeat_interleave(draws)

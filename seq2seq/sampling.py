@@ -19,7 +19,7 @@ from seq2seq.kit.corpora import Example
 from seq2seq.kit.records import Study
 from seq2seq.kit.search import evaluating
 from seq2seq.rnn import context_model
-from seq2seq.sequences import Batch, Vocab, batches, training_batches
+from seq2seq.sequences import Batch, Vocab, batches, check_sizes, training_batches
 
 __all__ = [
     "LENGTH",
@@ -55,6 +55,7 @@ def excerpts(
 
     The documents are read one after another; a new pair starts every `stride` words.
     """
+    check_sizes(length=length, stride=stride)
     ids = vocab.encode(token for e in documents for token in e.target)
     starts = range(PROMPT, len(ids) - length + 1, stride)
     return [(ids[i - PROMPT : i], ids[i : i + length]) for i in starts]
@@ -64,6 +65,8 @@ def endless_loss(model: EncoderDecoder, batch: Batch) -> Tensor:
     """Cross-entropy, in nats, of every gold token but EOS."""
     gold = batch.tgt[:, 1:].long()  # (B, T-1)
     gold = gold.masked_fill(gold == Vocab.eos, Vocab.pad)
+    if gold.device.type == "cpu" and (gold == Vocab.pad).all():
+        raise ValueError("no target has a token before EOS: nothing to learn from")
     logits = model(batch).flatten(0, 1)  # (B * (T-1), V)
     return F.cross_entropy(logits, gold.flatten(), ignore_index=Vocab.pad)
 
@@ -136,6 +139,8 @@ WAYS = {
 
 def grams(ids: Sequence[int], n: int) -> list[tuple[int, ...]]:
     """All groups of n neighbours; ValueError where there is none."""
+    if isinstance(ids, str) and " " in ids:
+        raise TypeError(f"{ids!r:.40} is a text; split it into words first")
     if not 1 <= n <= len(ids):
         raise ValueError(f"a text of {len(ids)} has no groups of {n}")
     return [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
@@ -150,6 +155,8 @@ def repetition(ids: Sequence[int], n: int) -> float:
 def distinct(texts: Sequence[Sequence[int]], n: int) -> float:
     """distinct-n: the share of different groups of n among all of all texts."""
     found = [gram for ids in texts for gram in grams(ids, n)]
+    if not found:
+        raise ValueError("no texts, so nothing in them is distinct")
     return len(set(found)) / len(found)
 
 

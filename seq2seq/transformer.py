@@ -49,6 +49,8 @@ __all__ = [
 
 def hides(mask: Tensor) -> Tensor:
     """A mask, boolean or of numbers to add -> True where nothing may be seen."""
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise ValueError(f"a mask is boolean, True where hidden, not {mask.dtype}")
     return mask if mask.dtype == torch.bool else mask == -torch.inf
 
 

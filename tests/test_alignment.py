@@ -34,7 +34,7 @@ from seq2seq.attention import AttentionDecoder, attention_model
 from seq2seq.kit import corpora
 from seq2seq.kit.corpora import Example, Splits
 from seq2seq.kit.training import History
-from seq2seq.rnn import RNNDecoder
+from seq2seq.rnn import RNNDecoder, context_model
 from seq2seq.sequences import Vocab, batches
 
 
@@ -61,6 +61,44 @@ def test_the_alignment_error_rate_is_one_minus_f():
         (alignment_error(found[:1], gold[:1]) + alignment_error(found[1:], gold[1:])) / 2)
     with pytest.raises(ValueError, match="zip"):
         alignment_error(found, gold[:1])
+
+
+def test_bad_input_is_told_what_is_wrong():
+    for weights in (torch.eye(3)[0], torch.rand(2, 3, 3), torch.full((2, 3), math.nan)):
+        with pytest.raises(ValueError, match="weights of one sentence"):
+            links(weights)
+    for nothing in ([], [set()]):
+        with pytest.raises(ValueError, match="no link"):
+            alignment_error(nothing, nothing)
+    with pytest.raises(ValueError, match="one position for each row"):
+        without(torch.rand(2, 3), torch.tensor([0]))
+    with pytest.raises(ValueError, match="do not go with states"):
+        Given(torch.rand(1, 3))(None, torch.rand(2, 3, 4), None)
+    model = attention_model(Vocab("ab"), Vocab("xy"), 6, 6)
+    for pairs in ([], [([4], [4]), ([], [4])]):
+        with pytest.raises(ValueError, match="a symbol beside its EOS"):
+            erasing(model, model, pairs)
+    with pytest.raises(TypeError, match="an attention that can be set"):
+        erasing(model, context_model(Vocab("ab"), Vocab("xy"), width=6, hidden_size=6), [([4], [4])])
+
+
+def test_bad_pairs_are_told_what_is_wrong():
+    with pytest.raises(TypeError, match="'AE B' is a text"):
+        best_cut("ab", "AE B", {})
+    for examples in ([], [Example(("a",), (("X", "Y", "Z"),))]):
+        with pytest.raises(ValueError, match="no word can be cut"):
+            learn_chances(examples)
+    sequences = [[(("a",), ("X",))]]
+    for order, discount, name in ((0, 0.5, "order"), (2, 0.0, "discount"), (2, 1.5, "discount"), (2, math.nan, "disc")):
+        with pytest.raises(ValueError, match=name):
+            PairModel(sequences, order, discount)
+    with pytest.raises(ValueError, match="width"):
+        PairModel(sequences, 2, 0.5).pronounce("a", 0)
+
+
+def test_a_word_may_be_a_text_and_its_sounds_a_list():
+    chance = {(("a",), ("X",)): 0.5, (("b",), ("Y",)): 0.5}
+    assert best_cut("ab", ["X", "Y"], chance) == [(("a",), ("X",)), (("b",), ("Y",))]
 
 
 def test_erased_weights_are_what_is_left():

@@ -369,6 +369,8 @@ def test_bad_input_is_told_what_is_wrong():
         decoder.init_state(memory._replace(summary=None))
     with pytest.raises(NotImplementedError):
         Attention()(torch.randn(B, D), memory.states, memory.padding)
+    with pytest.raises(TypeError, match="returns no weights"):
+        attention_of(context_model(Vocab("ab"), Vocab("xy"), width=4, hidden_size=4), [([4], [4])])
 
 
 def test_attention_of_gives_a_row_a_gold_token_and_a_column_a_symbol():

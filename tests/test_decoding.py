@@ -385,6 +385,7 @@ def test_a_search_leaves_modes_and_gradients_as_they_were(search):
 
 @pytest.mark.parametrize("arguments", [
     {"max_len": 0}, {"width": 0}, {"n_best": 0}, {"width": 2, "n_best": 3}, {"alpha": -0.5},
+    {"alpha": math.nan}, {"alpha": math.inf},
 ], ids=str)
 def test_beam_search_refuses_sizes_that_make_no_sense(arguments):
     batch = batch_of()
@@ -608,6 +609,13 @@ def test_what_is_truncated_is_never_drawn():
     assert {h.ids[0] for h in found} == {4, 5, EOS}
 
 
+@pytest.mark.parametrize("setting", [{"top_k": 0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": -1.0}, {"top_p": 1.5},
+                                     {"top_p": math.nan}], ids=str)
+def test_nothing_is_truncated_that_leaves_nothing_or_all(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        truncated(torch.zeros(2, 5), **setting)
+
+
 def test_a_generator_of_its_own_decides():
     model, batch = rnn_of(), batch_of()
 
@@ -620,6 +628,7 @@ def test_a_generator_of_its_own_decides():
 
 @pytest.mark.parametrize("arguments", [
     {"max_len": 0}, {"draws": 0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"temperature": 0.0},
+    {"temperature": -1.0}, {"temperature": math.nan}, {"temperature": math.inf}, {"top_k": -1},
 ], ids=str)
 def test_sampling_refuses_settings_that_make_no_sense(arguments):
     batch = batch_of()
@@ -707,6 +716,17 @@ def test_models_there_are_not_are_refused():
         trained("French")
     with pytest.raises(ValueError, match="'train' is none of"):
         examples_of("GRU", "train")
+    with pytest.raises(ValueError, match="'French' is none of"):
+        examples_of("French", "test")
+
+
+def test_sources_come_in_a_list_and_in_batches_of_one_at_least():
+    model = Trained(rnn_of(), Vocab("abcdefg"), list)
+    with pytest.raises(ValueError, match="a list of sources, not the text 'cab'"):
+        each(beam_search, model, "cab")
+    for size in (0, -1):
+        with pytest.raises(ValueError, match="batch_size"):
+            each(beam_search, model, ["cab"], size)
 
 
 def test_examples_of_a_task():

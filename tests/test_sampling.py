@@ -48,6 +48,10 @@ def test_grams_are_all_groups_of_neighbours():
     for n in (0, 5, -1):
         with pytest.raises(ValueError, match=f"no groups of {n}"):
             grams("abcd", n)
+    with pytest.raises(TypeError, match="'the cat' is a text; split it"):
+        repetition("the cat", 2)
+    with pytest.raises(ValueError, match="no texts"):
+        distinct([], 2)
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
@@ -196,6 +200,18 @@ def test_measures_are_those_of_their_texts():
     assert found["distinct-2"] == distinct(texts, 2) and found["loops"] == pytest.approx(1 / 3)
     with pytest.raises(ValueError, match="zip"):
         measures(model, pairs, texts[:2])
+
+
+@pytest.mark.parametrize("wrong", [{"length": 0}, {"length": -2}, {"stride": 0}, {"stride": -1}], ids=str)
+def test_excerpts_have_a_length_and_go_forwards(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        excerpts([document("a b " * 20)], Vocab("ab"), **{"length": 3, "stride": 3} | wrong)
+
+
+def test_there_is_no_loss_where_nothing_but_the_end_follows():
+    model, _ = writer()
+    with pytest.raises(ValueError, match="nothing to learn from"):
+        endless_loss(model, collate([([4], []), ([5], [])]))
 
 
 def test_sentences_end_with_their_stop():

@@ -687,5 +687,7 @@ def test_bad_input_is_told_what_is_wrong():
         MultiHeadAttention(30, 4)
     with pytest.raises(ValueError, match="layers must be at least 1"):
         TransformerEncoder(V_SRC, layers=0)
+    with pytest.raises(ValueError, match="a mask is boolean"):
+        MultiHeadAttention(6, 2)(*3 * [torch.randn(1, 3, 6)], torch.ones(1, 1, 1, 3, dtype=torch.long))
     with pytest.raises(ValueError, match="vocabulary has 13 symbols"):
         a_model().encoder(batch.src + 9, batch.src_padding)
