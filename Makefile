@@ -27,7 +27,7 @@ export GOMP_SPINCOUNT ?= 3000
 
 .PHONY: help setup export format frontend book serve test lint looks words workflows check unit notebooks gpu-notebooks
 .PHONY: talks gpu-visible gpu-plan gpu-report gpu-skip issue issue-body colab-image newest audit release-files
-.PHONY: site browser records mutants colab-check bare-check lighthouse release clean
+.PHONY: site browser records benchmarks mutants colab-check bare-check lighthouse release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -145,6 +145,22 @@ browser: ## Chromium, for the tests of the site
 
 records: export ## run the studies that are missing or out of date (two to three hours, one at a time, resumable)
 	SEQ2SEQ_BUDGET=cpu $(BIN)/python tools/records.py
+
+# The book's environment, seen from one of its own that holds what only the comparison needs.
+PEERS := _build/benchmarks
+$(PEERS)/ready: benchmarks/requirements.txt $(READY)
+	@echo "== setting up $(PEERS), with the libraries that are compared"
+	@$(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -c 'import site, sys; from pathlib import Path; \
+		Path(site.getsitepackages()[0], "book.pth").write_text(f"import site; site.addsitedir({sys.argv[1]!r})\n")' \
+		"$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')"
+	@grep -v '^#' benchmarks/requirements.txt | while read -r peer; do \
+		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $$peer || \
+		echo "$$peer does not install here; the table will say so"; done
+	@touch $@
+
+benchmarks: $(PEERS)/ready ## the book's models and other libraries', side by side (five minutes; wants idle cores)
+	PYTHONPATH=.:tools $(PEERS)/bin/python benchmarks/side_by_side.py
 
 colab-check: $(READY) ## run the notebooks as on a fresh Colab runtime (needs Python 3.12)
 	$(BIN)/python tools/colab_check.py --python $(COLAB_PYTHON)
