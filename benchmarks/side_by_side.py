@@ -65,9 +65,9 @@ def interleaved(jobs: dict[str, Callable[[], object]], seconds: float) -> dict[s
     return times
 
 
-def product() -> Callable[[], Tensor]:
-    """A product of two matrices, which is as fast as this machine multiplies: 2 SIDE³ operations."""
-    a, b = torch.randn(2, SIDE, SIDE)
+def product(side: int) -> Callable[[], Tensor]:
+    """A product of two matrices, which is as fast as this machine multiplies: 2 side³ operations."""
+    a, b = torch.randn(2, side, side)
     return lambda: a @ b
 
 
@@ -124,7 +124,7 @@ def check_output(outputs: dict[str, Tensor], sizes: Sizes, rows: int) -> None:
             raise Unequal(f"{name} writes what ours does for {share:.0%} of the sources, with the same weights")
 
 
-def measure(sizes: Sizes, kind: str, seconds: float) -> tuple[list[dict], list[Peer], dict[str, str]]:
+def measure(sizes: Sizes, kind: str, seconds: float, side: int = SIDE) -> tuple[list[dict], list[Peer], dict[str, str]]:
     """All figures of one group of systems: a dictionary for each, with every time."""
     padded = kind != "GRU"
     found, missing = peers(sizes, kind)
@@ -132,7 +132,7 @@ def measure(sizes: Sizes, kind: str, seconds: float) -> tuple[list[dict], list[P
     batch, figures = a_batch(sizes, sizes.batch, padded=padded), []
 
     def figure(what: str, count: int, jobs: dict[str, Callable], flops: int) -> None:
-        times = interleaved(jobs | {"product": product()}, seconds * SHARE[what])
+        times = interleaved(jobs | {"product": product(side)}, seconds * SHARE[what])
         figures.append({"what": what, "count": count, "operations": flops,
                         "times": {name: [float(f"{t:.4g}") for t in row] for name, row in times.items()}})  # fmt: skip
         print(f"  {what}, {len(times['ours'])} rounds", flush=True)
@@ -176,7 +176,8 @@ def main() -> None:
     groups = {}
     for name, sizes in (TINY if arguments.tiny else SIZES).items():
         print(name, sizes._asdict(), flush=True)
-        figures, found, missing = measure(sizes, "GRU" if name == "GRU" else "Transformer", arguments.seconds)
+        kind, side = "GRU" if name == "GRU" else "Transformer", 32 if arguments.tiny else SIDE
+        figures, found, missing = measure(sizes, kind, arguments.seconds, side)
         for absent, why in missing.items():
             print(f"  {absent}: {why}")
         count = sum(weights.numel() for weights in found[0].model.parameters())
