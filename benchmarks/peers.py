@@ -44,7 +44,7 @@ class Sizes(NamedTuple):
 
 @dataclass
 class Peer:
-    """One system that is measured."""
+    """One system that is measured. Before it writes, its model is in eval mode and gradients are off."""
 
     name: str
     loss: Callable[[Batch], Tensor] | None = None
@@ -162,14 +162,11 @@ class TorchTransformer(nn.Module):
         states = self.encode(batch.src, batch.src_padding)
         return self.output(self.decode(batch.tgt[:, :-1], states, batch.src_padding))
 
-    @torch.no_grad()
     def greedy(self, src: Tensor, padding: Tensor, length: int) -> Tensor:
-        self.eval()
         states, tokens = self.encode(src, padding), torch.full_like(src[:, :1], Vocab.bos)
         for _ in range(length):
             logits = self.output(self.decode(tokens, states, padding)[:, -1])
             tokens = torch.cat([tokens, logits.argmax(dim=-1, keepdim=True)], dim=1)
-        self.train()
         return tokens[:, 1:]
 
 
@@ -207,7 +204,6 @@ class TorchGRU(nn.Module):
         _, hidden = self.reads(self.source(batch.src))
         return self.run(batch.tgt[:, :-1], hidden, hidden[-1])[0]
 
-    @torch.no_grad()
     def greedy(self, src: Tensor, padding: Tensor, length: int) -> Tensor:
         _, hidden = self.reads(self.source(src))
         token, tokens, c = torch.full_like(src[:, :1], Vocab.bos), [], hidden[-1]
@@ -272,7 +268,6 @@ def d2l_gru(sizes: Sizes, model: EncoderDecoder) -> Peer:
         mask = (gold.reshape(-1) != other.tgt_pad).type(torch.float32)
         return (value * mask).sum() / mask.sum()
 
-    @torch.no_grad()
     def greedy(src: Tensor, padding: Tensor, length: int) -> Tensor:
         first = torch.full_like(src[:, :1], Vocab.bos)
         return other.predict_step((src, first, padding, first), torch.device("cpu"), length)[0]
@@ -309,7 +304,6 @@ def marian(sizes: Sizes, model: EncoderDecoder) -> Peer:
             b.fc2.load_state_dict(a.feed_forward.W_2.state_dict())
             for around, norm in zip(a.around, norms, strict=True):
                 norm.load_state_dict(around.norm.state_dict())
-    other.train()
 
     def loss(batch: Batch) -> Tensor:
         gold = batch.tgt[:, 1:].masked_fill(batch.tgt[:, 1:] == Vocab.pad, -100)
@@ -317,11 +311,8 @@ def marian(sizes: Sizes, model: EncoderDecoder) -> Peer:
                      labels=gold).loss  # fmt: skip
 
     def write(src: Tensor, padding: Tensor, length: int, width: int = 1) -> Tensor:
-        other.eval()
-        found = other.generate(input_ids=src, attention_mask=~padding, num_beams=width, do_sample=False,
-                               max_new_tokens=length, use_cache=True)  # fmt: skip
-        other.train()
-        return found[:, 1:]
+        return other.generate(input_ids=src, attention_mask=~padding, num_beams=width, do_sample=False,
+                              max_new_tokens=length, use_cache=True)[:, 1:]  # fmt: skip
 
     return Peer("transformers, Marian", loss, write, write, other, "transformers")
 
@@ -369,10 +360,8 @@ def joeynmt(sizes: Sizes, model: EncoderDecoder) -> Peer:
         return total / (gold != Vocab.pad).sum()        # its `normalization: tokens`
 
     def write(src: Tensor, padding: Tensor, length: int, width: int = 1) -> Tensor:
-        other.eval()
         batch = SimpleNamespace(src=src, src_length=(~padding).sum(1), src_mask=~padding[:, None], has_trg=False)
         ids, _, _ = search(model=other, batch=batch, max_output_length=length, beam_size=width, beam_alpha=0.0)
-        other.train()
         return torch.from_numpy(ids)
 
     return Peer("JoeyNMT", loss, write, write, other, "joeynmt",

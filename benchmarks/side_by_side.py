@@ -129,6 +129,9 @@ def measure(sizes: Sizes, kind: str, seconds: float, side: int = SIDE) -> tuple[
     padded = kind != "GRU"
     found, missing = peers(sizes, kind)
     check_training(found, sizes, padded)
+    for peer in found:
+        if peer.model:
+            peer.model.eval()
     batch, figures = a_batch(sizes, sizes.batch, padded=padded), []
 
     def figure(what: str, count: int, jobs: dict[str, Callable], flops: int) -> None:
@@ -147,12 +150,15 @@ def measure(sizes: Sizes, kind: str, seconds: float, side: int = SIDE) -> tuple[
         greedy = {p.name: partial(p.greedy, *asked) for p in found}
         beam = {p.name: partial(p.beam, *asked, WIDTH) for p in found if p.beam}
         for name, width, jobs in (("greedy", 1, greedy), (f"beam {WIDTH}", WIDTH, beam)):
-            check_output({system: job() for system, job in jobs.items()}, sizes, rows)
-            figure(f"{name}, {rows}", rows, jobs, operations(sizes, kind, "decoding", rows, width))
+            work = operations(sizes, kind, "decoding", rows, width)
+            with torch.inference_mode():
+                check_output({system: job() for system, job in jobs.items()}, sizes, rows)
+                figure(f"{name}, {rows}", rows, jobs, work)
 
     jobs = {}
     for peer in found:
         if peer.loss:
+            peer.model.train()
             optimizer = torch.optim.Adam(peer.model.parameters(), lr=1e-4)
             jobs[peer.name] = lambda p=peer, o=optimizer: train_step(p.model, batch, o, lambda _, b: p.loss(b))
             jobs[peer.name]()

@@ -40,8 +40,12 @@ def test_all_have_the_size_the_loss_and_the_outputs_of_ours(kind, request):
     check_training(found, sizes, kind == "transformers")
     batch = peers.a_batch(sizes, 9, padded=kind == "transformers")
     asked = batch.src, batch.src_padding, sizes.length
-    check_output({p.name: p.greedy(*asked) for p in found}, sizes, 9)
-    beams = {p.name: p.beam(*asked, 5) for p in found if p.beam}
+    for peer in found:
+        if peer.model:
+            peer.model.eval()
+    with torch.inference_mode():
+        check_output({p.name: p.greedy(*asked) for p in found}, sizes, 9)
+        beams = {p.name: p.beam(*asked, 5) for p in found if p.beam}
     check_output(beams, sizes, 9)
     assert len(beams) >= len(found) // 2 and len(beams["ours"].unique(dim=0)) > 1     # the source matters
 
