@@ -175,10 +175,10 @@ newest: ## the unit tests and the notebooks with the newest releases of what the
 	$(PYTHON) tools/newest.py > _build/newest/newest.txt
 	make -C _build/newest setup unit notebooks REQUIREMENTS=newest.txt
 
-audit: $(READY) ## known vulnerabilities of everything that the requirements bring (needs pipx)
-	@mkdir -p _build
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > _build/installed.txt
-	pipx run --spec pip-audit==2.10.1 pip-audit --strict --no-deps --disable-pip -r _build/installed.txt
+audit: $(READY) ## known vulnerabilities of everything that the requirements bring
+	@$(PYTHON) -m venv _build/audit && _build/audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > _build/audit/installed.txt
+	_build/audit/bin/pip-audit --strict --no-deps --disable-pip -r _build/audit/installed.txt
 
 bare-check: $(READY) ## run a notebook in an environment that holds only ipykernel, as a reader's may
 	$(BIN)/python tools/colab_check.py --bare --python $(PYTHON)

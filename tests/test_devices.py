@@ -179,6 +179,7 @@ CASES = found() | {
     # The gate is remembered as a number.
     **{f"copies, {system}": Case(partial(copies, system), copying.CopyLoss(1.0), waits=2, meta=False)
        for system in copying.DECODERS},
+    **{f"copies, {system}, the gate forgotten": Case(partial(copies, system)) for system in copying.DECODERS},
     "counting": Case(partial(exposure_bias.follower, WORDS, 5, 7)),
     **{f"scheduled, {passes} passes": Case(small, exposure_bias.ScheduledSampling(lambda step: 0.5, passes=passes))
        for passes in (0, 2)},
