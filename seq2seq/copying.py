@@ -24,14 +24,18 @@ from seq2seq.encoder_decoder import (
 )
 from seq2seq.kit import corpora, device, device_of, seed_everything, train
 from seq2seq.kit.corpora import Example
+from seq2seq.kit.records import Study, digits
 from seq2seq.kit.search import evaluating
 from seq2seq.rnn import RNNEncoder, one_of, vocabularies
 from seq2seq.sequences import Batch, Vocab, batches, check_ids, training_batches
 
 __all__ = [
     "DECODERS",
+    "DOCSTRINGS",
     "FLOOR",
+    "NAMES",
     "SAID",
+    "SPELLING",
     "CopyEncoder",
     "CopyLoss",
     "CopyMemory",
@@ -48,11 +52,13 @@ __all__ = [
     "copy_transduce",
     "coverage_loss",
     "exact",
+    "gate_by_kind",
     "gated",
     "generating",
     "introductions",
     "made_up",
     "mixture",
+    "names_study",
     "names_vocab",
     "overlap",
     "repeated",
@@ -352,54 +358,13 @@ class PointerDecoder(AttentionDecoder):
         return Step(log_probs, state, weights)
 
 
-class CopyNetDecoder(PointerDecoder):
-    """Generating and copying in one softmax (Gu et al., 2016, arXiv 1603.06393).
-
-    A position's score is tanh(W h_i) · s. The GRU also reads ζ, the states where the
-    last word was copied from ("selective read").
-    """
-
-    extra = 1
-
-    def __init__(self, words: CopyVocab, width: int = 64, hidden_size: int = 128):
-        super().__init__(words, width, hidden_size)
-        self.gate = None
-        self.W = nn.Linear(hidden_size, hidden_size, bias=False)
-
-    def copy_keys(self, states: Tensor) -> Tensor:
-        """states (B, S, D) -> tanh(W h_i) (B, S, D)."""
-        return torch.tanh(self.W(states))
-
-    def inputs(self, x: Tensor, token: Tensor, state: CopyState) -> Tensor:
-        """The token, the context, and ζ (B, D), zeros if the source lacks the token."""
-        other = (state.ids != token[:, None]) | state.padding  # (B, S)
-        lowest = torch.finfo(state.scores.dtype).min
-        scores = state.scores.masked_fill(other, lowest)
-        shares = scores.softmax(dim=-1).masked_fill(other, 0.0)
-        zeta = torch.einsum("bs,bsd->bd", shares, state.states)
-        return torch.cat([x, state.context, zeta], dim=-1)
-
-    def copy_scores(self, s: Tensor, log_weights: Tensor, state: CopyState) -> Tensor:
-        """tanh(W h_i) · s (B, S)."""
-        scores = torch.einsum("bd,bsd->bs", s, state.copy_keys)
-        return scores.masked_fill(state.padding, FLOOR)
-
-    def arms(
-        self, s: Tensor, c: Tensor, x: Tensor, scores: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """One softmax over V words and S positions, then parted again."""
-        own = self.output(torch.cat([s, c], dim=-1))  # (…, V)
-        both = torch.cat([own, scores], dim=-1).log_softmax(dim=-1)
-        return both[..., : own.shape[-1]], both[..., own.shape[-1] :]
-
-
 DECODERS = ("attention", "pointer", "coverage", "copynet")
 
 
 def copy_model(
     words: CopyVocab, system: str = "pointer", width: int = 64, hidden_size: int = 128
 ) -> EncoderDecoder:
-    """A bidirectional GRU encoder and one of four decoders.
+    """A bidirectional GRU encoder and one of four decoders, two of them still to come.
 
     system: "attention" alone, "pointer", with "coverage", or "copynet".
     """
@@ -499,13 +464,14 @@ def names_vocab(train: Sequence[Example], min_count: int = 60) -> CopyVocab:
 class CopyLoss:
     """Cross-entropy, with coverage's loss if wanted, that remembers the gate.
 
-    generated: the mean probability of generating, one for each step. coverage: the
-    weight of `coverage_loss`, from step `start` on.
+    generated: for each step, the mean probability of generating, over all tokens and
+    over each kind (`gate_by_kind`). coverage: the weight of `coverage_loss`, from step
+    `start` on.
     """
 
     def __init__(self, coverage: float = 0.0, start: int = 0):
         self.coverage, self.start = coverage, start
-        self.generated: list[float] = []
+        self.generated: list[list[float]] = []
 
     def __call__(self, model: EncoderDecoder, batch: Batch) -> Tensor:
         """The loss of a batch, in nats per token."""
@@ -518,8 +484,22 @@ class CopyLoss:
         )
         if self.coverage and len(self.generated) >= self.start:
             loss = loss + self.coverage * coverage_loss(weights, ~real)
-        self.generated.append(1 - copied[real].mean().item())
+        V = model.decoder.embedding.num_embeddings
+        told = gate_by_kind(copied.detach(), gold, memory.ids, V)
+        self.generated.append((told[0] / told[1]).tolist())
         return loss
+
+
+def gate_by_kind(copied: Tensor, gold: Tensor, ids: Tensor, V: int) -> Tensor:
+    """Probabilities of generating, summed over tokens of each kind, and their number.
+
+    copied (B, T), gold (B, T) and ids (B, S) extended -> (2, 4): of all tokens, those
+    that the source lacks, those that it and the vocabulary have, those to be copied.
+    """
+    there = (gold[:, :, None] == ids[:, None]).any(dim=-1)  # (B, T)
+    real, known = gold != Vocab.pad, gold < V
+    kinds = torch.stack([real, known & ~there, known & there, ~known]) & real
+    return torch.stack([(kinds * (1 - copied)).sum((1, 2)), kinds.sum((1, 2)).float()])
 
 
 def coverage_loss(weights: Tensor, padding: Tensor) -> Tensor:
@@ -558,18 +538,94 @@ def scores_of_names(
 
 
 @torch.no_grad()
-def generating(model: EncoderDecoder, pairs: Sequence, batch_size: int = 256) -> float:
-    """Mean probability of generating over the tokens of these outputs and EOS."""
-    total, count = 0.0, 0
+def generating(
+    model: EncoderDecoder, pairs: Sequence, batch_size: int = 256
+) -> list[float]:
+    """Mean probability of generating over these outputs' tokens, EOS too; by kind."""
+    told, V = torch.zeros(2, 4), model.decoder.embedding.num_embeddings
     with evaluating(model):
         for batch in batches(pairs, batch_size):
             batch = batch.to(device_of(model))
             memory = model.encoder(batch.src, batch.src_padding)
             copied = model.decoder.run(batch.tgt[:, :-1], memory).copied
-            real = batch.tgt[:, 1:] != Vocab.pad
-            total += float((1 - copied)[real].sum())
-            count += int(real.sum())
-    return total / count
+            told += gate_by_kind(copied, batch.tgt[:, 1:], memory.ids, V).cpu()
+    return (told[0] / told[1]).tolist()
+
+
+class CopyNetDecoder(PointerDecoder):
+    """Generating and copying in one softmax (Gu et al., 2016, arXiv 1603.06393).
+
+    A position's score is tanh(W h_i) · s. The GRU also reads ζ, the states where the
+    last word was copied from ("selective read").
+    """
+
+    extra = 1
+
+    def __init__(self, words: CopyVocab, width: int = 64, hidden_size: int = 128):
+        super().__init__(words, width, hidden_size)
+        self.gate = None
+        self.W = nn.Linear(hidden_size, hidden_size, bias=False)
+
+    def copy_keys(self, states: Tensor) -> Tensor:
+        """states (B, S, D) -> tanh(W h_i) (B, S, D)."""
+        return torch.tanh(self.W(states))
+
+    def inputs(self, x: Tensor, token: Tensor, state: CopyState) -> Tensor:
+        """The token, the context, and ζ (B, D), zeros if the source lacks the token."""
+        other = (state.ids != token[:, None]) | state.padding  # (B, S)
+        lowest = torch.finfo(state.scores.dtype).min
+        scores = state.scores.masked_fill(other, lowest)
+        shares = scores.softmax(dim=-1).masked_fill(other, 0.0)
+        zeta = torch.einsum("bs,bsd->bd", shares, state.states)
+        return torch.cat([x, state.context, zeta], dim=-1)
+
+    def copy_scores(self, s: Tensor, log_weights: Tensor, state: CopyState) -> Tensor:
+        """tanh(W h_i) · s (B, S)."""
+        scores = torch.einsum("bd,bsd->bs", s, state.copy_keys)
+        return scores.masked_fill(state.padding, FLOOR)
+
+    def arms(
+        self, s: Tensor, c: Tensor, x: Tensor, scores: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One softmax over V words and S positions, then parted again."""
+        own = self.output(torch.cat([s, c], dim=-1))  # (…, V)
+        both = torch.cat([own, scores], dim=-1).log_softmax(dim=-1)
+        return both[..., : own.shape[-1]], both[..., own.shape[-1] :]
+
+
+def names_study(
+    *,
+    system: str = "pointer",
+    min_count: int = 60,
+    steps: int = 200,
+    seed: int = 0,
+    until: int | None = None,
+) -> dict:
+    """Train on introductions -> exact match on names seen and unseen."""
+    said = introductions(seed=seed)
+    words = names_vocab(said["train"], min_count)
+    seed_everything(seed)
+    model = copy_model(words, system).to(device())
+    pairs = copy_pairs(said["train"], words, copies=system != "attention")
+    stream = training_batches(pairs, 64, seed)
+    watched = CopyLoss()
+    losses = train(model, stream, steps, loss=watched, lr=5e-3, until=until).losses
+    if until is not None:
+        return {"losses": losses}
+    return {"losses": losses, **scores_of_names(model, words, said)}
+
+
+NAMES = Study(
+    "copying-names",
+    names_study,
+    settings=(
+        {"system": "attention"},
+        {"system": "pointer"},
+        {"system": "copynet"},
+        {"system": "attention", "min_count": 500},
+        {"system": "pointer", "min_count": 500},
+    ),
+)
 
 
 def copy_study(
@@ -578,18 +634,16 @@ def copy_study(
     system: str = "pointer",
     hidden_size: int = 128,
     steps: int = 400,
-    thin: int = 1,
     seed: int = 0,
     until: int | None = None,
 ) -> dict:
     """Train on "spelling" or "docstrings" -> what is written for the test split.
 
-    thin: score every thin-th example. Of each output: whether it is right, its edits,
-    what it shares with the gold text and what it repeats; not the text itself.
+    Of each output: whether it is right, its edits and the gold text's length, what it
+    repeats and shares with the gold text; not the text itself.
     """
-    one_of(task, "spelling", "docstrings")
-    splits = corpora.misspellings() if task == "spelling" else corpora.docstrings()
-    letters = task == "spelling"
+    letters = one_of(task, "spelling", "docstrings") == "spelling"
+    splits = corpora.misspellings() if letters else corpora.docstrings(pinned=True)
     both = [Example(e.source + e.target, (e.target,)) for e in splits.train]
     shared = vocabularies(both, 1 if letters else 5)[0]
     words = CopyVocab(shared, shared, places=4 if letters else 30)
@@ -601,28 +655,38 @@ def copy_study(
     losses = train(model, stream, steps, loss=watched, lr=4e-3, until=until).losses
     if until is not None:
         return {"losses": losses}
-    found = {}
+    limit, found = 40 if letters else 20, {}
     for name, part in (("validation", splits.validation), ("test", splits.test)):
-        part = part[::thin]
-        sources = [e.source for e in part]
-        said = copy_transduce(model, sources, words, 40 if letters else 20)
-        found[name] = [
-            int(tuple(s) == e.target) for s, e in zip(said, part, strict=True)
-        ]
-        found[f"{name} edits"] = [
-            Levenshtein.distance(s, e.target) for s, e in zip(said, part, strict=True)
-        ]
-        found[f"{name} f1"] = [
-            round(overlap(s, e.target), 3) for s, e in zip(said, part, strict=True)
-        ]
-        found[f"{name} repeats"] = [repeated(s) for s in said]
-        own = [Example(e.source, (tuple(s),)) for s, e in zip(said, part, strict=True)]
+        sources, gold = [e.source for e in part], [e.target for e in part]
+        said = copy_transduce(model, sources, words, limit)
+        f1 = [overlap(*pair) for pair in zip(said, gold, strict=True)]
+        found[name] = {"exact": exact(said, part), "f1": sum(f1) / len(f1)}
+    edits = [Levenshtein.distance(*pair) for pair in zip(said, gold, strict=True)]
+    twice, grams = zip(*map(repeated, said), strict=True)
+    named = copy_transduce(model, sources, words, limit, replace=True)
+    put = [  # what was put in UNK's place, and whether the gold text has it
+        new in right
+        for old, new_said, right in zip(said, named, gold, strict=True)
+        for old_word, new in zip(old, new_said, strict=True)
+        if old_word != new
+    ]
+    own = [Example(x, (tuple(y),)) for x, y in zip(sources, said, strict=True)]
     every = max(1, steps // 50)
+    gate = torch.tensor(watched.generated).unfold(0, every, every)  # (50, 4, every)
+    shown = [] if letters else corpora.docstrings(("numpy",), pinned=True).test[:12]
+    few = copy_transduce(model, [e.source for e in shown], words, limit)
     return {
         "losses": losses,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "generated": [round(x, 3) for x in watched.generated[::every]],
+        "generated": gate.nanmean(dim=-1).nan_to_num(-1).tolist(),  # (50, 4)
         "generated at test time": generating(model, copy_pairs(own, words)),
+        "said": [" ".join(s) for s in few],
+        "edits": digits(edits),
+        "lengths": digits(map(len, gold)),
+        "f1": digits(round(35 * x) for x in f1),
+        "repeats": digits(twice),
+        "bigrams": digits(grams),
+        "replaced": [sum(put), len(put)],
         **found,
     }
 
@@ -641,3 +705,24 @@ def repeated(said: Sequence[str], n: int = 2) -> list[int]:
     """How many of an output's n-grams stood in it before, and how many it has."""
     grams = [tuple(said[i : i + n]) for i in range(len(said) - n + 1)]
     return [len(grams) - len(set(grams)), len(grams)]
+
+
+SPELLING = Study(
+    "copying-spelling",
+    copy_study,
+    settings=(
+        {"system": "attention"},
+        {"system": "pointer"},
+        {"system": "copynet", "hidden_size": 110},
+    ),
+    seeds=(0, 1),
+)
+DOCSTRINGS = Study(
+    "copying-docstrings",
+    copy_study,
+    settings=tuple(
+        {"task": "docstrings", "system": s, "steps": 300}
+        for s in ("attention", "pointer", "coverage")
+    ),
+    seeds=(0,),
+)

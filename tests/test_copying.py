@@ -19,6 +19,7 @@ from seq2seq.copying import (
     copy_transduce,
     coverage_loss,
     exact,
+    gate_by_kind,
     gated,
     generating,
     introductions,
@@ -32,7 +33,7 @@ from seq2seq.decoding import Trained, beam_search, each, rescore
 from seq2seq.encoder_decoder import greedy_search
 from seq2seq.kit import corpora, seed_everything, train
 from seq2seq.kit.corpora import Example
-from seq2seq.kit.corpora.installed import words_of
+from seq2seq.kit.corpora.installed import DOCUMENTED, words_of
 from seq2seq.sequences import Batch, Vocab, batches, collate, training_batches
 
 SHARED = Vocab(["hello", "my", "name", "is", ",", "."])
@@ -137,6 +138,15 @@ def test_a_position_of_minus_infinity_has_a_finite_gradient():
     assert scores.grad.isfinite().all()
 
 
+def test_where_nothing_can_be_copied_there_is_the_floor():
+    scores = torch.full((2,), -torch.inf, requires_grad=True)
+    found = copied_log_probs(scores, torch.tensor([0, 1]), 3)
+    found.sum().backward()
+    assert found.isfinite().all() and (found.exp() == 0).all() and scores.grad.isfinite().all()
+    for z in (math.inf, -math.inf):
+        assert all(part.isfinite() for part in gated(torch.tensor(z)))
+
+
 def test_the_mixtures_door():
     with pytest.raises(ValueError, match="do not fit"):
         mixture(torch.zeros(2, 5), torch.zeros(2, 3), torch.zeros(2, 3).long(), 4)
@@ -236,6 +246,22 @@ def test_a_copied_word_comes_in_again_as_unk(system):
     assert not torch.allclose(rows[0][:, 1], other[:, 1])
 
 
+def test_every_unknown_word_is_read_as_unk():
+    encoder, nothing = model_of("pointer").encoder, torch.zeros(1, 4).bool()
+    known, unknown = encoder(torch.tensor([[5, 3, 3, 2]]), nothing), encoder(torch.tensor([[5, 10, 12, 2]]), nothing)
+    assert torch.equal(known.states, unknown.states) and unknown.ids.tolist() == [[5, 10, 12, 2]]
+
+
+@pytest.mark.parametrize("system", DECODERS)
+def test_a_row_of_nothing_but_padding_has_no_weights(system):
+    model = model_of(system)
+    src = torch.tensor([[5, 10, 2], [0, 0, 0]])
+    run = model.decoder.run(torch.tensor([[1, 4], [1, 4]]), model.encoder(src, src == 0))
+    assert (run.weights[1] == 0).all() and run.log_probs.isfinite().all()
+    run.log_probs[:, :, 4].sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_copynet_reads_where_the_last_word_stands():
     model = model_of("copynet")
     batch = batch_of(sources=["zorana kibor kibor"], targets=["hello"])
@@ -328,7 +354,7 @@ def test_the_loss_is_cross_entropy_until_coverage_starts():
     assert late(model, batch) > base and early(model, batch) > base
     memory = model.encoder(batch.src, batch.src_padding)
     copied = model.decoder.run(batch.tgt[:, :-1], memory).copied[batch.tgt[:, 1:] != 0]
-    assert plain.generated == pytest.approx([1 - copied.mean().item()], abs=1e-5)
+    assert [told[0] for told in plain.generated] == pytest.approx([1 - copied.mean().item()], abs=1e-5)
 
 
 def test_generating_is_the_mean_over_tokens():
@@ -338,7 +364,26 @@ def test_generating_is_the_mean_over_tokens():
     loss = CopyLoss()
     [whole] = batches(pairs, 9)
     loss(model, whole)
-    assert generating(model, pairs, batch_size=3) == pytest.approx(loss.generated[0], abs=1e-5)
+    assert generating(model, pairs, batch_size=3) == pytest.approx(loss.generated[0], abs=1e-5, nan_ok=True)
+
+
+def test_the_gate_is_summed_by_what_could_have_said_each_token():
+    V, size = 6, 11
+    gold, ids = torch.randint(0, size, (3, 5)), torch.randint(4, size, (3, 7))
+    gold[:, 0], gold[:, 1], ids[0, :3], gold[0, 2:] = 4, 10, torch.tensor([4, 5, 10]), torch.tensor([5, 3, 0])
+    copied = torch.rand(3, 5)
+    sums = {kind: [0.0, 0] for kind in ("all", "lacking", "both", "copied")}
+    for b in range(3):
+        for t in range(5):
+            word, source = gold[b, t].item(), ids[b].tolist()
+            if word == Vocab.pad:
+                continue
+            kind = "copied" if word >= V else "both" if word in source else "lacking"
+            for name in ("all", kind):
+                sums[name] = [sums[name][0] + 1 - copied[b, t].item(), sums[name][1] + 1]
+    assert min(n for _, n in sums.values()) > 0
+    found = gate_by_kind(copied, gold, ids, V)
+    assert torch.allclose(found.T, torch.tensor(list(sums.values())), atol=1e-5)
 
 
 def test_scores_of_texts():
@@ -373,6 +418,9 @@ def test_names_never_seen_are_never_seen():
         assert words.decode(words.encode_target(e.target, e.source), e.source) == list(e.target)
     assert introductions(500) == said and introductions(500, seed=1) != said
     assert len(set(made_up(50, random.Random(0), "a"))) == 50
+    said = introductions()
+    few = names_vocab(said["train"], 500)                          # a vocabulary of frames, without a name
+    assert all(len([w for w in e.target if w not in few.tgt.ids]) == 2 for e in said["seen"])
     assert made_up(3, random.Random(0), "a") == ["kunoma", "nireta", "zovoba"]     # in every process
 
 
@@ -393,10 +441,14 @@ def test_misspellings_are_split_by_the_right_word():
     assert not any(e.source == e.target for part in splits for e in part)
 
 
-def test_docstrings_are_a_body_and_its_line():
+def test_docstrings_are_a_body_and_its_line(monkeypatch):
     splits = corpora.docstrings(("numpy",))
     assert len(splits.train) > 100
     for e in splits.train:
         assert 3 <= len(e.target) <= 16 and 12 <= len(e.source) <= 60
     assert not {e.source for e in splits.train} & {e.source for e in splits.test}
+    assert corpora.docstrings(("numpy",), longest=40, pinned=True) == corpora.docstrings(("numpy",), longest=40)
+    monkeypatch.setitem(DOCUMENTED, "numpy", "1.0")
+    with pytest.raises(corpora.MissingCorpus, match=r"pip install numpy==1\.0"):
+        corpora.docstrings(("numpy",), pinned=True)
     assert words_of("Calls `np.sum` 2.5 times.") == ("calls", "`", "np.sum", "`", "2.5", "times", ".")

@@ -4,9 +4,10 @@ dictionary of misspellings, and docstrings. Nothing of them is copied into the b
 import ast
 import re
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
-from seq2seq.kit.corpora.base import Example, Splits, Tokens, copied, damaged, package_folder, split
+from seq2seq.kit.corpora.base import Example, MissingCorpus, Splits, Tokens, copied, damaged, package_folder, split
 from seq2seq.kit.corpora.catalogues import template
 
 CODESPELL = "codespell==2.4.3"
@@ -46,13 +47,18 @@ def words_of(text: str) -> Tokens:
     return tuple(_WORDS.findall(text.lower()))
 
 
-def docstrings(packages: tuple[str, ...] = tuple(DOCUMENTED), longest: int = 60) -> Splits:
+def docstrings(packages: tuple[str, ...] = tuple(DOCUMENTED), longest: int = 60, *, pinned: bool = False) -> Splits:
     """What a function does at some length -> in one line: the second paragraph of its docstring, and the first.
 
     Source: the docstrings in the Python files of installed packages, the tests among them left out; their text depends
     on the packages' versions. A pair has 12 to `longest` tokens and 3 to 16, at least half of both with letters, each
-    body once. Split by `template` of the line. Raises MissingCorpus.
+    body once. Split by `template` of the line. Raises MissingCorpus, if `pinned` also for versions not in `DOCUMENTED`.
     """
+    for package in packages if pinned else ():
+        package_folder(package, package)
+        if (found := version(package).partition("+")[0]) != DOCUMENTED[package]:
+            raise MissingCorpus(f"The docstrings on record are of {package} {DOCUMENTED[package]}, not of {found}. "
+                                f"Run: pip install {package}=={DOCUMENTED[package]}", name=package)
     return copied(_docstrings(tuple(packages), longest))
 
 
