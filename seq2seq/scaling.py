@@ -136,13 +136,13 @@ RECIPE = {"lr": 3e-3, "warmup": 10}
 def train_together(
     steps: int, own: bool = False, folder: str = "", every: int = 200, kill: int = -1
 ) -> dict:
-    """One process's part of a training; every process calls it, and then they agree.
+    """One process's part of a training in double precision; every process calls it.
 
     folder: of checkpoints, written every so many steps. kill: at this step, counted
     from 0, the last process is killed, the first time that it gets there.
     """
     pairs, letters, phones = some_words()
-    model = DistributedDataParallel(fresh(letters, phones).to(device()))
+    model = DistributedDataParallel(fresh(letters, phones).double().to(device()))
     rank, world, calls = dist.get_rank(), dist.get_world_size(), []
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:

@@ -81,7 +81,7 @@ def launched(folder):
 @pytest.fixture(scope="module")
 def alone(words):
     pairs, *vocabularies = words
-    return train(fresh(*vocabularies), stream(pairs), STEPS, **RECIPE)
+    return train(fresh(*vocabularies).double(), stream(pairs), STEPS, **RECIPE)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def gradient(model: nn.Module) -> torch.Tensor:
 
 def test_two_processes_have_the_curve_of_one(launched, alone) -> None:
     for found in launched:
-        assert found["right"]["losses"] == pytest.approx(alone.losses, rel=1e-5)
+        assert found["right"]["losses"] == pytest.approx(alone.losses, rel=1e-9)
         assert found["right"]["tokens"] == alone.tokens
         assert found["right"]["began"] == 0
 
@@ -109,7 +109,7 @@ def test_two_processes_have_the_curve_of_one(launched, alone) -> None:
 def test_dividing_by_ones_own_tokens_is_another_training(launched, alone) -> None:
     wrong = launched[0]["wrong"]["losses"]
     assert wrong == launched[1]["wrong"]["losses"]
-    assert wrong[0] == pytest.approx(alone.losses[0], rel=1e-5)   # no step has been taken
+    assert wrong[0] == pytest.approx(alone.losses[0], rel=1e-9)   # no step has been taken
     assert max(abs(a - b) for a, b in zip(wrong, alone.losses, strict=True)) > 1e-3
 
 
@@ -119,7 +119,7 @@ def test_a_killed_process_costs_one_interval_at_most_and_changes_nothing(launche
         assert killed["began"] == STRIKE // EVERY * EVERY   # in its second life
         assert 0 < STRIKE - killed["began"] <= EVERY
         assert len(killed["losses"]) == STEPS
-        assert killed["losses"] == pytest.approx(found["right"]["losses"], rel=1e-6)
+        assert killed["losses"] == pytest.approx(found["right"]["losses"], rel=1e-9)
     assert sorted(path.name for path in (folder / "run").iterdir()) == ["0.pt", "1.pt"]
 
 
