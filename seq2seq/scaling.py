@@ -73,7 +73,7 @@ __all__ = [
 
 
 def share(batch: Batch, rank: int, world: int) -> Batch:
-    """The rows of process `rank` among `world`, in a rectangle no wider than they need.
+    """The rows of a batch that are the share of process `rank` among `world`.
 
     Raises ValueError where a process would have no row: it would wait for the others,
     or they for it.
@@ -83,9 +83,8 @@ def share(batch: Batch, rank: int, world: int) -> Batch:
         raise ValueError(f"of {world} processes none has rank {rank}")
     if len(batch) < world:
         raise ValueError(f"a batch of {len(batch)} rows cannot be shared by {world}")
-    src, tgt = (part.tensor_split(world)[rank] for part in (batch.src, batch.tgt))
-    S, T = (int((ids != Vocab.pad).sum(dim=1).max()) for ids in (src, tgt))
-    return Batch(src[:, :S], tgt[:, :T], src[:, :S] == Vocab.pad)
+    parts = (batch.src, batch.tgt, batch.src_padding)
+    return Batch(*(part.tensor_split(world)[rank] for part in parts))
 
 
 def summed(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -98,14 +97,14 @@ def summed(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     return total, (gold != Vocab.pad).sum()
 
 
-def mean_of_all(model: nn.Module, batch: Batch, own: bool = False) -> Tensor:
-    """The mean loss over the tokens of all processes, of which this one has `batch`.
+def mean_of_all(model: nn.Module, part: Batch, own: bool = False) -> Tensor:
+    """The mean loss over the tokens of all processes, of which this one has a part.
 
     Its value is the same everywhere. Its gradient is this process's part, times their
     number, since DistributedDataParallel takes the mean over the processes. own: divide
     by this process's own tokens instead, which is wrong unless all have as many.
     """
-    total, tokens = summed(model, batch)
+    total, tokens = summed(model, part)
     everywhere = torch.stack([total.detach(), tokens.to(total.dtype)])  # (2)
     dist.all_reduce(everywhere)  # now their sums over all processes
     mine = total / tokens if own else dist.get_world_size() * total / everywhere[1]
@@ -470,8 +469,8 @@ def take_steps(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        losses.append(value.item())
-    return losses
+        losses.append(value.detach())
+    return torch.stack(losses).tolist()
 
 
 def footprint(optimizer: torch.optim.Optimizer) -> dict[str, int]:
