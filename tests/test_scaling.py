@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import nn
 
 from seq2seq import scaling
-from seq2seq.kit import train
+from seq2seq.kit import train, training
 from seq2seq.kit.corpora import Example
 from seq2seq.scaling import (
     RECIPE,
@@ -46,6 +46,7 @@ STEPS, EVERY, STRIKE = 12, 3, 8
 def on_the_cpu(monkeypatch):
     monkeypatch.setenv("SEQ2SEQ_DEVICE", "cpu")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(training, "SAVE_EVERY", 200)   # which train_together sets
 
 
 @pytest.fixture(scope="module")
