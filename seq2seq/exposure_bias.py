@@ -529,6 +529,7 @@ SAMPLED = {
     **{name: {} for name in DECAYS},
     "a coin a sentence": {"flip": "sentence"},
     "two passes": {"passes": 1},
+    "two passes, half gold": {"passes": 1},
     "four passes": {"passes": 3},
 }
 RISKS = {"risk": {}, "risk without gold": {"with_gold": False}}
@@ -538,15 +539,16 @@ def word_study(
     *,
     model: str = "GRU",
     prefixes: str = "gold",
-    steps: int = 400,
+    steps: int = 1200,
     seed: int = 0,
     until: int | None = None,
 ) -> dict:
     """Train on pronunciations with one kind of prefixes -> PER, curves, recovery.
 
-    prefixes: "gold", one of SAMPLED (with linear decay unless it names another), or one
-    of RISKS: gold for two thirds of the steps, then minimum risk. Curves, recovery and
-    nats are of validation words, edits of test words. until: stop then, losses alone.
+    prefixes: "gold", one of SAMPLED (with linear decay unless it names another, to one
+    half if it says "half gold"), or one of RISKS: gold for two thirds of the steps,
+    then minimum risk. Curves, recovery and nats are of validation words, edits of test
+    words. until: stop then, losses alone.
     """
     one_of(prefixes, "gold", *RISKS, *SAMPLED)
     words = corpora.pronunciations()
@@ -559,6 +561,8 @@ def word_study(
     loss, first = None, steps
     if prefixes in SAMPLED:
         share = decay(prefixes if prefixes in DECAYS else "linear", steps)
+        if prefixes.endswith("half gold"):
+            share = partial(linear, slope=1 / steps, lowest=0.5)
         loss = ScheduledSampling(share, **SAMPLED[prefixes])
     elif prefixes in RISKS:
         first = max(1, 2 * steps // 3)
@@ -600,7 +604,13 @@ PREFIXES = Study(
     )
     + tuple(
         {"model": "Transformer", "prefixes": p}
-        for p in ("gold", "linear", "two passes", "four passes")
+        for p in (
+            "gold",
+            "linear",
+            "two passes",
+            "two passes, half gold",
+            "four passes",
+        )
     ),
-    seeds=(0,),
+    seeds=(0, 1, 2),
 )

@@ -703,10 +703,12 @@ REMEDIES = Study(
     systems_study,
     settings=(
         {"system": "NAT", "distilled": True},
+        *({"system": "mask-predict", "rounds": r, "distilled": True} for r in (1, 8)),
         {"system": "CTC", "distilled": True},
         {"system": "glancing"},
+        {"system": "glancing", "distilled": True},
     ),
-    seeds=(0,),
+    seeds=(0, 1),
 )
 
 TIMED = {
@@ -755,7 +757,12 @@ def as_long_as_gold(
 
 
 def latency_study(
-    *, where: str = "cpu", passes: int = 7, seed: int = 0, until: int | None = None
+    *,
+    where: str = "cpu",
+    at_once: Sequence[int] = AT_ONCE,
+    passes: int = 7,
+    seed: int = 0,
+    until: int | None = None,
 ) -> dict:
     """Milliseconds a word of each system at each batch size, on one device.
 
@@ -764,12 +771,12 @@ def latency_study(
     one a system, by which a replay knows the models again.
     """
     words, letters, phones, _ = task()
-    pairs = numericalise(words.validation[:64], letters, phones)
+    pairs = numericalise(words.validation[: max(at_once)], letters, phones)
     models, losses = {}, []
     for name in BUILDERS:
         seed_everything(seed)
         models[name] = made(name, letters, phones)
-        [batch] = batches(pairs, len(pairs))
+        [batch] = batches(pairs[:64], 64)
         losses.append(loss_of(name)(models[name], batch).item())
     if until is not None:
         return {"losses": losses[:until]}
@@ -778,7 +785,7 @@ def latency_study(
         name: as_long_as_gold(system, models[system].to(where), **how)
         for name, (system, how) in TIMED.items()
     }
-    for size in AT_ONCE:
+    for size in at_once:
         parts = [part.to(where) for part in batches(pairs, size)]
         for name, took in milliseconds(searches, parts, passes).items():
             found[name][str(size)] = took
@@ -788,6 +795,10 @@ def latency_study(
 LATENCY = Study(
     "nonautoregressive-latency",
     latency_study,
-    settings=({"where": "cpu"}, {"where": "cuda"}),
+    settings=(
+        {"where": "cpu"},
+        {"where": "cuda"},
+        {"where": "cuda", "at_once": [64, 512, 4096], "passes": 3},
+    ),
     seeds=(0,),
 )
