@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seq2seq.attention import attention_model
 from seq2seq.encoder_decoder import (
     Encoder,
     EncoderDecoder,
@@ -27,7 +28,7 @@ from seq2seq.encoder_decoder import (
 from seq2seq.kit import corpora, device, device_of, seed_everything, train
 from seq2seq.kit.records import Study, digits, load_weights
 from seq2seq.kit.search import evaluating
-from seq2seq.rnn import one_of, vocabularies
+from seq2seq.rnn import context_model, one_of, vocabularies
 from seq2seq.sequence_labelling import error_rates, nearest
 from seq2seq.sequences import (
     Batch,
@@ -52,6 +53,7 @@ from seq2seq.transformer import (
 __all__ = [
     "AT_ONCE",
     "BUILDERS",
+    "GRUS",
     "LATENCY",
     "LOSSES",
     "NAT",
@@ -719,6 +721,10 @@ TIMED = {
     "CTC": ("CTC", {}),
     "CTC, beam of 5": ("CTC", {"beam": 5}),
 }
+GRUS = {
+    "GRU, one vector": context_model,
+    "GRU with attention": partial(attention_model, hidden_size=244),
+}
 AT_ONCE = (1, 8, 64)
 
 
@@ -746,19 +752,20 @@ def as_long_as_gold(
     system: str, model: nn.Module, rounds: int = 1, beam: int = 0
 ) -> Callable[[Batch], Hypotheses]:
     """A search that writes as many tokens as the targets have, whatever it learned."""
-    if system.startswith("AR"):
-        model.decoder.output.bias.data[Vocab.eos] = -torch.inf  # until max_len
-        return lambda b: greedy_search(model, b.src, b.src_padding, b.tgt.shape[1] - 1)
     if system == "CTC":
         return lambda b: ctc_search(model, b.src, b.src_padding, beam, least=-8.0)
-    return lambda b: mask_predict(
-        model, b.src, b.src_padding, rounds, row_lengths(b.tgt <= Vocab.eos)
-    )
+    if isinstance(model, NAT):
+        return lambda b: mask_predict(
+            model, b.src, b.src_padding, rounds, row_lengths(b.tgt <= Vocab.eos)
+        )
+    model.decoder.output.bias.data[Vocab.eos] = -torch.inf  # until max_len
+    return lambda b: greedy_search(model, b.src, b.src_padding, b.tgt.shape[1] - 1)
 
 
 def latency_study(
     *,
     where: str = "cpu",
+    grus: bool = False,
     at_once: Sequence[int] = AT_ONCE,
     passes: int = 7,
     seed: int = 0,
@@ -767,23 +774,27 @@ def latency_study(
     """Milliseconds a word of each system at each batch size, on one device.
 
     Time depends on sizes and lengths, not on what was learned: the models are fresh,
-    and write as many tokens as the words' pronunciations have. losses: of the words,
-    one a system, by which a replay knows the models again.
+    and write as many tokens as the words' pronunciations have. grus: GRUS in their
+    place. losses: of the words, one a system, by which a replay knows the models again.
     """
     words, letters, phones, _ = task()
     pairs = numericalise(words.validation[: max(at_once)], letters, phones)
     models, losses = {}, []
-    for name in BUILDERS:
+    [batch] = batches(pairs[:64], 64)
+    for name in GRUS if grus else BUILDERS:
         seed_everything(seed)
-        models[name] = made(name, letters, phones)
-        [batch] = batches(pairs[:64], 64)
-        losses.append(loss_of(name)(models[name], batch).item())
+        if grus:
+            models[name], loss = GRUS[name](letters, phones), cross_entropy
+        else:
+            models[name], loss = made(name, letters, phones), loss_of(name)
+        losses.append(loss(models[name], batch).item())
     if until is not None:
         return {"losses": losses[:until]}
-    found = {name: {} for name in TIMED}
+    timed = {name: (name, {}) for name in GRUS} if grus else TIMED
+    found = {name: {} for name in timed}
     searches = {
         name: as_long_as_gold(system, models[system].to(where), **how)
-        for name, (system, how) in TIMED.items()
+        for name, (system, how) in timed.items()
     }
     for size in at_once:
         parts = [part.to(where) for part in batches(pairs, size)]
@@ -798,6 +809,8 @@ LATENCY = Study(
     settings=(
         {"where": "cpu"},
         {"where": "cuda"},
+        {"where": "cpu", "grus": True},
+        {"where": "cuda", "grus": True},
         {"where": "cuda", "at_once": [64, 512, 4096], "passes": 3},
     ),
     seeds=(0,),
