@@ -29,7 +29,7 @@ NAMES = {"bottleneck-variants": BASE, "bottleneck-g2p-en": "g2p-en, published we
          "attention-lengths": "GRU, two directions, attention", "attention-long": "attention, trained for long",
          "attention-long-beam": "attention, trained for long, beam of five",
          "alignment-joint": "joint n-gram, no network", "guided_attention-words": "small GRU, 400 steps",
-         "ablation-architectures": "equal steps and size", "exposure_bias-words": "400 steps",
+         "ablation-architectures": "equal steps and size", "exposure_bias-words": "1,200 steps",
          "nonautoregressive-systems": "Transformer, 2,500 steps",
          "nonautoregressive-remedies": "Transformer, 2,500 steps",
          "transformer-long": "Transformer, trained for long",
@@ -44,6 +44,7 @@ VALUES = {"initial": "start", "rnn": "plain RNN", "lstm": "LSTM", "GRU": "first 
               "linear", "exponential", "inverse sigmoid", "a coin a sentence", "two passes", "four passes")},
           ("prefixes", "risk"): "minimum risk", ("prefixes", "risk without gold"): "minimum risk, drawn answers alone",
           "AR": "left to right", "AR, 6 + 1 layers": "left to right, 6 + 1 layers"}
+TIMED = {name: f"Transformer, {VALUES[name]}" for name in ("AR", "AR, 6 + 1 layers")}
 
 
 @dataclass
@@ -185,25 +186,28 @@ def by_length(system: System) -> dict[str, float]:
 
 
 def latency(folder: Path) -> str:
-    """Milliseconds a word of the systems that were timed in one run, by device and number of words at a time."""
+    """Milliseconds a word by device and number of words at a time: a table for each list of such numbers."""
     record = folder / "nonautoregressive-latency.json"
     if not record.is_file():
         return "<p>No times are on record in this version of the book.</p>"
-    rows = json.loads(record.read_text("utf-8"))["rows"]
-    heads, columns, named = ["words at a time"], [], []
-    for row in rows:
-        made = row["provenance"]
-        where = "GPU" if made.get("accelerator") else "CPU"
-        named.append(f"{where}: {made.get('accelerator') or made['machine'].split(',')[0] + ', one thread'}")
-        took = row["result"]["milliseconds"]
-        for size in next(iter(took.values())):
-            heads.append(f"{where}, {size}")
-            columns.append({name: times[size] for name, times in took.items()})
-    body = "".join(f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td>{c[name]:.2f}</td>" for c in columns) + "</tr>"
-                   for name in columns[0])  # fmt: skip
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
-    return (f'<p>{html.escape("; ".join(named))}.</p>'
-            f'<table class="table results"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')  # fmt: skip
+    tables: dict[tuple[str, ...], dict[str, dict]] = {}
+    for row in json.loads(record.read_text("utf-8"))["rows"]:
+        made, took = row["provenance"], row["result"]["milliseconds"]
+        gpu = made.get("accelerator")
+        device = f"GPU: {gpu}" if gpu else f"CPU: {made['machine'].split(',')[0]}, one thread"
+        tables.setdefault(tuple(next(iter(took.values()))), {}).setdefault(device, {}).update(took)
+    parts = []
+    for sizes, devices in tables.items():
+        heads = ["words at a time", *(f"{device.split(':')[0]}, {size}" for device in devices for size in sizes)]
+        body = ""
+        for name in dict.fromkeys(name for took in devices.values() for name in took):
+            cells = [f"{took[name][size]:.2f}" if name in took else "" for took in devices.values() for size in sizes]
+            cells.insert(0, html.escape(TIMED.get(name, name)))
+            body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+        parts.append(f'<p>{html.escape("; ".join(devices))}.</p><table class="table results"><thead><tr>{head}</tr>'
+                     f"</thead><tbody>{body}</tbody></table>")  # fmt: skip
+    return "".join(parts)
 
 
 def measured_on(found: list[System]) -> str:
