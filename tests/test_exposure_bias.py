@@ -533,6 +533,19 @@ def test_all_prefixes_start_from_the_same_loss_and_what_is_cut_short_is_replayed
     assert all(len(first) <= 2 for first in firsts.values())     # inverse sigmoid does not begin at 1
 
 
+def test_half_gold_falls_to_one_half_where_others_fall_to_nothing(few_words, monkeypatch):
+    shares = []
+
+    def noted(share, **options):
+        shares.append(([share(step) for step in (0, 2, 4, 8)], options))
+        return ScheduledSampling(share, **options)
+
+    monkeypatch.setattr("seq2seq.exposure_bias.ScheduledSampling", noted)
+    for prefixes in ("two passes, half gold", "two passes"):
+        word_study(prefixes=prefixes, steps=8, until=1)
+    assert shares == [([1.0, 0.75, 0.5, 0.5], {"passes": 1}), ([1.0, 0.75, 0.5, 0.0], {"passes": 1})]
+
+
 def test_minimum_risk_takes_the_last_third_and_every_word_is_scored(few_words, monkeypatch):
     calls = []
     real = minimum_risk
