@@ -105,17 +105,14 @@ def test_times_stand_by_device_and_batch(tmp_path):
     times = {"AR": {"1": 9.0, "64": 1.25}, "A & B": {"1": 3.0, "64": 1.5}}
     fast = {name: {size: ms / 2 for size, ms in row.items()} for name, row in times.items()}
     rows = [{"provenance": {"machine": "Xeon, 16 cores"}, "result": {"milliseconds": times}},
-            {"provenance": {"machine": "Xeon, 16 cores", "accelerator": "H1"}, "result": {"milliseconds": fast}},
-            {"provenance": {"machine": "Xeon, 16 cores"}, "result": {"milliseconds": {"B": {"1": 7.0, "64": 2.0}}}},
-            {"provenance": {"machine": "Xeon", "accelerator": "H1"}, "result": {"milliseconds": {"B": {"512": 0.25}}}}]
+            {"provenance": {"machine": "Xeon, 16 cores", "accelerator": "H1"}, "result": {"milliseconds": fast}}]
     (tmp_path / "nonautoregressive-latency.json").write_text(json.dumps({"rows": rows}))
     html = latency(tmp_path)
     heads = re.findall(r'<th scope="col">(.*?)</th>', html)
-    assert heads == ["words at a time", "CPU, 1", "CPU, 64", "GPU, 1", "GPU, 64", "words at a time", "GPU, 512"]
-    assert re.findall("<p>(.*?)</p>", html) == ["CPU: Xeon, one thread; GPU: H1.", "GPU: H1."]
-    cells = [re.findall("<td>(.*?)</td>", row) for row in html.split("<tr>") if "<td>" in row]
-    assert cells == [["Transformer, left to right", "9.00", "1.25", "4.50", "0.62"],
-                     ["A &amp; B", "3.00", "1.50", "1.50", "0.75"], ["B", "7.00", "2.00", "", ""], ["B", "0.25"]]
+    assert heads == ["words at a time", "CPU, 1", "CPU, 64", "GPU, 1", "GPU, 64"]
+    assert "<p>CPU: Xeon, one thread; GPU: H1.</p>" in html
+    cells = [re.findall("<td>(.*?)</td>", row) for row in html.split("<tr>")[2:]]
+    assert cells == [["AR", "9.00", "1.25", "4.50", "0.62"], ["A &amp; B", "3.00", "1.50", "1.50", "0.75"]]
 
 
 def test_the_books_own_records_can_be_shown():

@@ -10,7 +10,6 @@ import torch
 from torch.nn import functional as F
 
 from seq2seq import nonautoregressive as nat
-from seq2seq.attention import attention_model
 from seq2seq.encoder_decoder import Memory, greedy_search
 from seq2seq.kit.records import load_weights, words_of
 from seq2seq.kit.training import train, train_step
@@ -618,9 +617,6 @@ def test_timed_models_write_as_much_as_gold_has(monkeypatch):
             assert tokens.shape[1] == 6 and not (tokens == Vocab.eos).any(), name       # five tokens and EOS's step
         elif system != "CTC":
             assert (tokens != Vocab.pad).sum(dim=1).tolist() == [3, 5, 1], name
-    gru = attention_model(SRC, TGT, D, D)
-    tokens = nat.as_long_as_gold("GRU with attention", gru)(batch).tokens
-    assert tokens.shape[1] == 6 and not (tokens == Vocab.eos).any()
     took = nat.milliseconds({"nothing": lambda b: type("H", (), {"tokens": b.src})}, [batch], 2)
     assert 0 < took["nothing"] < 50
 
@@ -628,13 +624,11 @@ def test_timed_models_write_as_much_as_gold_has(monkeypatch):
 def test_each_system_is_timed_at_each_size_and_a_replay_knows_the_models(monkeypatch):
     torch.set_default_dtype(torch.float32)
     monkeypatch.setattr(nat, "SIZE", {"width": D, "heads": H, "layers": 1})
-    monkeypatch.setattr(nat, "GRUS", {"GRU": lambda *both: attention_model(*both, D, D)})
-    for grus, timed in ((False, nat.TIMED), (True, nat.GRUS)):
-        found = nat.latency_study(grus=grus, at_once=(2, 3), passes=1)
-        assert found["milliseconds"].keys() == timed.keys()
-        assert all(set(took) == {"2", "3"} and min(took.values()) > 0 for took in found["milliseconds"].values())
-        assert len(found["losses"]) == len(nat.GRUS if grus else nat.BUILDERS)
-        assert nat.latency_study(grus=grus, at_once=(2, 3), until=2) == {"losses": found["losses"][:2]}
+    monkeypatch.setattr(nat, "AT_ONCE", (32, 64))
+    found = nat.latency_study(passes=1)
+    assert found["milliseconds"].keys() == nat.TIMED.keys() and len(found["losses"]) == len(nat.BUILDERS)
+    assert all(set(took) == {"32", "64"} and min(took.values()) > 0 for took in found["milliseconds"].values())
+    assert nat.latency_study(until=2) == {"losses": found["losses"][:2]}
 
 
 def test_the_teacher_on_record_speaks():

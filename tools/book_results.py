@@ -41,10 +41,10 @@ WORDS = {"context": "context vector at the {} only", "bidirectional": "one direc
 VALUES = {"initial": "start", "rnn": "plain RNN", "lstm": "LSTM", "GRU": "first seed of the first row",
           ("model", "GRU"): "GRU with attention", ("prefixes", "gold"): "gold prefixes",
           **{("prefixes", name): f"scheduled sampling, {name}" for name in (
-              "linear", "exponential", "inverse sigmoid", "a coin a sentence", "two passes", "four passes")},
+              "linear", "exponential", "inverse sigmoid", "a coin a sentence", "two passes", "two passes, half gold",
+              "four passes")},
           ("prefixes", "risk"): "minimum risk", ("prefixes", "risk without gold"): "minimum risk, drawn answers alone",
           "AR": "left to right", "AR, 6 + 1 layers": "left to right, 6 + 1 layers"}
-TIMED = {name: f"Transformer, {VALUES[name]}" for name in ("AR", "AR, 6 + 1 layers")}
 
 
 @dataclass
@@ -186,28 +186,25 @@ def by_length(system: System) -> dict[str, float]:
 
 
 def latency(folder: Path) -> str:
-    """Milliseconds a word by device and number of words at a time: a table for each list of such numbers."""
+    """Milliseconds a word of the systems that were timed in one run, by device and number of words at a time."""
     record = folder / "nonautoregressive-latency.json"
     if not record.is_file():
         return "<p>No times are on record in this version of the book.</p>"
-    tables: dict[tuple[str, ...], dict[str, dict]] = {}
-    for row in json.loads(record.read_text("utf-8"))["rows"]:
-        made, took = row["provenance"], row["result"]["milliseconds"]
-        gpu = made.get("accelerator")
-        device = f"GPU: {gpu}" if gpu else f"CPU: {made['machine'].split(',')[0]}, one thread"
-        tables.setdefault(tuple(next(iter(took.values()))), {}).setdefault(device, {}).update(took)
-    parts = []
-    for sizes, devices in tables.items():
-        heads = ["words at a time", *(f"{device.split(':')[0]}, {size}" for device in devices for size in sizes)]
-        body = ""
-        for name in dict.fromkeys(name for took in devices.values() for name in took):
-            cells = [f"{took[name][size]:.2f}" if name in took else "" for took in devices.values() for size in sizes]
-            cells.insert(0, html.escape(TIMED.get(name, name)))
-            body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-        head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-        parts.append(f'<p>{html.escape("; ".join(devices))}.</p><table class="table results"><thead><tr>{head}</tr>'
-                     f"</thead><tbody>{body}</tbody></table>")  # fmt: skip
-    return "".join(parts)
+    rows = json.loads(record.read_text("utf-8"))["rows"]
+    heads, columns, named = ["words at a time"], [], []
+    for row in rows:
+        made = row["provenance"]
+        where = "GPU" if made.get("accelerator") else "CPU"
+        named.append(f"{where}: {made.get('accelerator') or made['machine'].split(',')[0] + ', one thread'}")
+        took = row["result"]["milliseconds"]
+        for size in next(iter(took.values())):
+            heads.append(f"{where}, {size}")
+            columns.append({name: times[size] for name, times in took.items()})
+    body = "".join(f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td>{c[name]:.2f}</td>" for c in columns) + "</tr>"
+                   for name in columns[0])  # fmt: skip
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
+    return (f'<p>{html.escape("; ".join(named))}.</p>'
+            f'<table class="table results"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')  # fmt: skip
 
 
 def measured_on(found: list[System]) -> str:
