@@ -9,7 +9,7 @@ import copy
 import importlib
 import inspect
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -53,6 +53,7 @@ class Case(NamedTuple):
     meta: bool = True            # whether it can do without numbers
     same_length: bool = False    # whether targets are as long as their sources
     lot: bool = False            # whether its loss depends on what a model draws by its probabilities
+    batch: Callable[[], Batch] | None = None    # other batches than pairs of ids
 
 
 def defined(kind: Callable[[object], bool]) -> dict[str, object]:
@@ -187,6 +188,24 @@ CASES = found() | {
     "minimum risk": Case(small, exposure_bias.minimum_risk, waits=1000, meta=False, lot=True),
 }
 
+if "speech" in LIBRARY:
+    speech = LIBRARY["speech"]
+
+    def dialled() -> Batch:
+        return speech.sound_batch(speech.dialled(3, 2, 4, seed=0), Vocab(speech.KEYS))
+
+    def whisper() -> nn.Module:
+        decoder = speech.WhisperDecoder(16, 12, 3, 1, positions=9)
+        return EncoderDecoder(speech.WhisperEncoder(12, 3, 1, positions=50, window=1.0), decoder)
+
+    keys = partial(speech.recogniser, Vocab(speech.KEYS), hidden_size=10)
+    # How long a recording is has to be known on the CPU.
+    CASES |= {
+        "speech, attention": Case(partial(keys, "attention"), waits=20, meta=False, batch=dialled),
+        "speech, CTC": Case(partial(keys, "CTC"), nonautoregressive.ctc_loss, waits=20, meta=False, batch=dialled),
+        "speech, Whisper": Case(whisper, waits=6, meta=False, batch=dialled),
+    }
+
 
 def pairs_for(case: Case) -> list[tuple[list[int], list[int]]]:
     """Words and what is learned from them: their letters, turned round."""
@@ -195,8 +214,12 @@ def pairs_for(case: Case) -> list[tuple[list[int], list[int]]]:
     return [(source, source[::-1] if case.same_length else source[::-1][: draw.randrange(1, 7)]) for source in sources]
 
 
+def batches_for(case: Case) -> Iterator[Batch]:
+    return training_batches(pairs_for(case), 5) if case.batch is None else iter(case.batch, None)
+
+
 def batch_for(case: Case) -> Batch:
-    return next(training_batches(pairs_for(case), 5))
+    return next(batches_for(case))
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.meta])
@@ -284,7 +307,7 @@ def test_in_bfloat16_a_model_learns_as_much(name):
     for wrap in (lambda loss: loss, in_bfloat16):
         seed_everything(0)
         model = case.make()
-        history = train(model, training_batches(pairs_for(case), 5), 12, loss=wrap(copy.deepcopy(case.loss)), warmup=3)
+        history = train(model, batches_for(case), 12, loss=wrap(copy.deepcopy(case.loss)), warmup=3)
         assert all(weights.grad is None or weights.grad.isfinite().all() for weights in model.parameters())
         assert all(weights.dtype == torch.float32 for weights in model.parameters())
         last.append(sum(history.losses[-4:]) / 4)
@@ -296,8 +319,10 @@ def test_in_bfloat16_a_model_learns_as_much(name):
 MAKERS = {"arange", "as_tensor", "cartesian_prod", "empty", "eye", "from_numpy", "full", "linspace", "logspace",
           "normal", "ones", "rand", "randint", "randn", "randperm", "range", "scalar_tensor", "tensor", "tril_indices",
           "triu_indices", "zeros"}  # fmt: skip
-# What is made on the CPU because it belongs there: data, draws that are the same everywhere, tables that a model keeps.
-ON_THE_CPU = {"sequences.pad", "transformer.sinusoids", "bottleneck.published_model", "copying.CopyVocab.table"}
+# What is made on the CPU because it belongs there: data, tables that a model keeps, numbers that have been read.
+ON_THE_CPU = {"sequences.pad", "transformer.sinusoids", "bottleneck.published_model", "copying.CopyVocab.table",
+              "copying.generating", "copying.copy_study", "comparison.best_of_beam", "speech.mel_filters",
+              "speech.clips_of", "speech.whisper_state"}  # fmt: skip
 
 
 def made_without_a_device(tree: ast.AST, name: str) -> list[str]:
