@@ -214,9 +214,7 @@ class Written(NamedTuple):
 
     log_probs: Tensor  # (B, T, size)
     weights: Tensor  # (B, T, S) attention
-    copied: (
-        Tensor  # (B, T) the probability of copying; 1 - copied is that of generating
-    )
+    copied: Tensor  # (B, T) probability of copying; 1 - copied is of generating
 
 
 class CoverageAttention(AdditiveAttention):
@@ -711,9 +709,9 @@ SPELLING = Study(
     "copying-spelling",
     copy_study,
     settings=(
-        {"system": "attention"},
-        {"system": "pointer"},
-        {"system": "copynet", "hidden_size": 110},
+        {"system": "attention", "steps": 3000},
+        {"system": "pointer", "steps": 3000},
+        {"system": "copynet", "steps": 3000, "hidden_size": 110},
     ),
     seeds=(0, 1),
 )
@@ -721,8 +719,8 @@ DOCSTRINGS = Study(
     "copying-docstrings",
     copy_study,
     settings=tuple(
-        {"task": "docstrings", "system": s, "steps": 300}
+        {"task": "docstrings", "system": s, "steps": 1500}
         for s in ("attention", "pointer", "coverage")
     ),
-    seeds=(0,),
+    seeds=(0, 1),
 )

@@ -319,6 +319,9 @@ def test_meta_and_doors():
         model.encoder(batch.src + 5, batch.src_padding)
     with pytest.raises(ValueError, match="rows"):
         model.decoder.step(torch.tensor([1]), model.decoder.init_state(model.encoder(batch.src, batch.src_padding)))
+    state = model.decoder.init_state(model.encoder(batch.src, batch.src_padding))
+    with pytest.raises(ValueError, match="13 symbols"):            # an id that no word of any source has
+        model.decoder.step(torch.full((4,), WORDS.size), state)
     with pytest.raises(ValueError, match="none of"):
         copy_model(WORDS, "transformer")
 
