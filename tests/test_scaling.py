@@ -59,13 +59,30 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("scaling")
 
 
+class Stopped(Exception):
+    pass
+
+
+def stop(pid: int, how: int) -> None:
+    raise Stopped
+
+
 @pytest.fixture(scope="module")
 def launched(folder):
     """One launch of two processes for all that needs two; one of them is killed on the way."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    with pytest.MonkeyPatch.context() as patch:   # a training of one process, stopped on the way
+        patch.setattr(training, "SAVE_EVERY", 200)
+        patch.setattr(os, "kill", stop)
+        patch.setenv("SEQ2SEQ_DEVICE", "cpu")
+        with pytest.raises(Stopped):
+            scaling.train_together(STEPS, folder=str(folder / "grown"), every=EVERY, kill=STRIKE)
+    dist.destroy_process_group()
     examples = [Example(f"word{i}", (("AH", "B"),)) for i in range(110)]
     write_shards(examples, folder / "shards", per_shard=10)
     jobs = {
         "killed": ("train_together", {"steps": STEPS, "folder": str(folder / "run"), "every": EVERY, "kill": STRIKE}),
+        "grown": ("train_together", {"steps": STEPS, "folder": str(folder / "grown"), "every": EVERY}),
         "right": ("train_together", {"steps": STEPS}),
         "wrong": ("train_together", {"steps": STEPS, "own": True}),
         "sharded": ("train_sharded", {"steps": 3, "more": 2, "folder": str(folder / "dcp")}),
@@ -124,9 +141,13 @@ def test_a_killed_process_costs_one_interval_at_most_and_changes_nothing(launche
     assert sorted(path.name for path in (folder / "run").iterdir()) == ["0.pt", "1.pt"]
 
 
-def test_another_number_of_processes_goes_on_where_two_stopped(launched, folder, alone, words, by_itself) -> None:
-    """By the file of process 0: every copy is whole. A file of a rank that fell behind does not count."""
-    torch.save({}, folder / "run" / "0.pt.part")
+def test_two_processes_go_on_where_one_was_stopped(launched, alone) -> None:
+    for found in launched:
+        assert found["grown"]["began"] == STRIKE // EVERY * EVERY
+        assert found["grown"]["losses"] == pytest.approx(alone.losses, rel=1e-9)
+
+
+def test_one_process_finds_that_two_have_finished(launched, folder, by_itself) -> None:
     found = scaling.train_together(STEPS, folder=str(folder / "run"), every=EVERY)
     assert found["began"] == STEPS and found["losses"] == launched[0]["killed"]["losses"]
 
