@@ -190,7 +190,7 @@ def worker(settings: str) -> None:
 
 
 def launch(
-    processes: int, jobs: dict, *, restarts: int = 0, timeout: int = 120
+    processes: int, jobs: dict, *, restarts: int = 0, timeout: int = 300
 ) -> list[dict]:
     """Jobs, name: (one of this module's functions, its settings) -> all their results.
 
