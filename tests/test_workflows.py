@@ -66,6 +66,7 @@ def test_gpu_runs_the_plan_of_the_plan():
     assert visible == ["nvidia-smi", "python3 tools/gpu_notebooks.py --visible"]
     cache = next(step for step in notebooks["steps"] if step.get("uses", "").startswith("actions/cache@"))
     assert cache["with"]["path"] == ".venv" and "requirements*.txt" in cache["with"]["key"]
+    assert "steps.python.outputs.python-version" in cache["with"]["key"]     # whose python .venv links to
 
 
 def test_when_gpu_runs():
