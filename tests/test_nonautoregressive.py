@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from seq2seq import nonautoregressive as nat
-from seq2seq.encoder_decoder import Memory, greedy_search
+from seq2seq.encoder_decoder import Hypotheses, Memory, greedy_search
 from seq2seq.kit.records import load_weights, words_of
 from seq2seq.kit.training import train, train_step
 from seq2seq.nonautoregressive import (
@@ -621,14 +621,91 @@ def test_timed_models_write_as_much_as_gold_has(monkeypatch):
     assert 0 < took["nothing"] < 50
 
 
-def test_each_system_is_timed_at_each_size_and_a_replay_knows_the_models(monkeypatch):
+def test_a_time_is_that_of_a_source_and_the_best_of_the_passes(monkeypatch):
+    clock = iter([0.0, 8.0, 10.0, 12.0, 20.0, 26.0])     # starts and ends: 8, 2 and 6 seconds
+    monkeypatch.setattr(nat.time, "perf_counter", lambda: next(clock))
+    batch = collate(PAIRS)
+    assert nat.milliseconds({"four words": lambda b: Hypotheses(b.src, None)}, [batch], 3) == {"four words": 500.0}
+
+
+def test_timed_ctc_takes_the_best_path_unless_told_otherwise():
+    batch, model = collate([p for p in PAIRS if p[1]]), a_ctc()
+    close(nat.as_long_as_gold("CTC", model)(batch).scores, ctc_search(model, batch.src, batch.src_padding).scores)
+    close(nat.search_of("CTC", model)(batch.src, batch.src_padding).scores,
+          ctc_search(model, batch.src, batch.src_padding).scores)
+
+
+def test_sizes_are_those_of_the_page_where_none_are_given():
+    model = ctc_model(SRC, TGT, D, H)
+    assert model.decoder.factor == 2 and len(model.encoder.layers) == len(model.decoder.layers) == 2
+    model = nat_model(SRC, TGT, D, H)
+    assert model.length.max_len == 40 and len(model.encoder.layers) == len(model.decoder.layers) == 2
+
+
+@pytest.fixture
+def few_words(monkeypatch):
     torch.set_default_dtype(torch.float32)
+    words, letters, phones, pairs = nat.task()
+    few = words._replace(validation=words.validation[:12], test=words.test[:15])
+    monkeypatch.setattr(nat, "task", lambda: (few, letters, phones, pairs[:60]))
     monkeypatch.setattr(nat, "SIZE", {"width": D, "heads": H, "layers": 1})
-    monkeypatch.setattr(nat, "AT_ONCE", (32, 64))
+    nat.system_trained.cache_clear()
+    yield few
+    nat.system_trained.cache_clear()
+
+
+def test_each_system_is_timed_at_each_size_and_a_replay_knows_the_models(few_words, monkeypatch):
+    for name, (system, how) in nat.TIMED.items():
+        assert name == system + (f", {how['rounds']} rounds" if "rounds" in how else "") + (
+            f", beam of {how['beam']}" if "beam" in how else "")
+    for row in nat.LATENCY.rows():
+        took = row["result"]["milliseconds"]
+        assert took.keys() == nat.TIMED.keys() and all(list(each) == ["1", "8", "64"] for each in took.values())
+    assert nat.AT_ONCE == (1, 8, 64)
+    monkeypatch.setattr(nat, "AT_ONCE", (5, 12))
     found = nat.latency_study(passes=1)
     assert found["milliseconds"].keys() == nat.TIMED.keys() and len(found["losses"]) == len(nat.BUILDERS)
-    assert all(set(took) == {"32", "64"} and min(took.values()) > 0 for took in found["milliseconds"].values())
+    assert all(set(took) == {"5", "12"} and min(took.values()) > 0 for took in found["milliseconds"].values())
     assert nat.latency_study(until=2) == {"losses": found["losses"][:2]}
+
+
+def test_a_study_trains_writes_and_scores_each_word(few_words, monkeypatch):
+    asked, real = [], nat.search_of
+
+    def noted(system, model, rounds, candidates, beam):
+        asked.append((rounds, candidates, beam))
+        return real(system, model, rounds, candidates, beam)
+
+    monkeypatch.setattr(nat, "search_of", noted)
+    found = nat.systems_study(system="mask-predict", rounds=2, steps=2)
+    assert asked[:2] == [(2, 1, 0), (2, 5, 0)] and asked[2] == (2, found["candidates"], 0)
+    assert found["candidates"] == min((1, 5), key=lambda c: found["validation"][str(c)])
+    edits = words_of([found])
+    assert len(edits) == len(few_words.test) and found["per"] == pytest.approx(edits[:, 0].sum() / edits[:, 1].sum())
+    assert found["wer"] == pytest.approx((edits[:, 0] > 0).mean()) and found["loss"] == pytest.approx(
+        sum(found["losses"]) / 2)
+    for system in ("AR", "CTC", "NAT, cut at EOS"):
+        assert nat.systems_study(system=system, steps=1)["validation"].keys() == {"1"}
+
+
+def test_a_study_is_its_seeds_and_its_replay_is_its_beginning(few_words):
+    first = nat.systems_study(system="CTC", steps=3)["losses"]
+    nat.system_trained.cache_clear()
+    assert nat.systems_study(system="CTC", steps=3, until=2) == {"losses": first[:2]}
+    assert nat.systems_study(system="CTC", steps=3, seed=1, until=1)["losses"] != first[:1]
+
+
+def test_a_distilled_study_learns_what_the_teacher_says(few_words, monkeypatch):
+    _, letters, phones, _ = nat.task()
+    teacher = nat.made("AR", letters, phones)
+    monkeypatch.setattr(nat, "load_weights", lambda name: teacher.state_dict())
+    learned, real = [], nat.loss_of("NAT")
+    monkeypatch.setitem(nat.LOSSES, "NAT", lambda model, batch: learned.append(batch) or real(model, batch))
+    for until in (None, 1):
+        nat.system_trained("NAT", True, 1, 0, until)
+        for source, target in zip(learned[-1].src.tolist(), learned[-1].tgt.tolist(), strict=True):
+            [(_, said)] = distil(teacher, [(source[: source.index(Vocab.eos)], [])])
+            assert target[1 : target.index(Vocab.eos)] == said
 
 
 def test_the_teacher_on_record_speaks():
