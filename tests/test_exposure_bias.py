@@ -46,6 +46,7 @@ from seq2seq.exposure_bias import (
 from seq2seq.kit import corpora
 from seq2seq.kit.corpora import Example, Splits
 from seq2seq.kit.training import train_step
+from seq2seq.rnn import vocabularies
 from seq2seq.sequences import Batch, Vocab, collate
 from seq2seq.teacher_forcing import cross_entropy
 from seq2seq.transformer import transformer_model
@@ -111,6 +112,12 @@ def test_the_follower_hears_nothing_of_what_comes_later(batch):
     other.src[0, 2] = 10
     same = (model(batch)[0] == model(other)[0]).all(dim=-1)
     assert same[:2].all() and not same[2:].any()
+
+
+def test_targets_that_do_not_go_with_their_sources_are_refused(batch):
+    model = follower(LETTERS, 5, 7)
+    with pytest.raises(ValueError, match="do not go with"):
+        model.decoder(batch.tgt[1:, :-1], model.encoder(batch.src, batch.src_padding))
 
 
 # --- the schedules
@@ -559,6 +566,14 @@ def test_minimum_risk_takes_the_last_third_and_every_word_is_scored(few_words, m
     assert calls == [{"with_gold": False}] * 2 and len(found["losses"]) == 6
     assert len(found["edits"]) == len(found["lengths"]) == 20
     assert {"validation", "nats", "curves", "recovery", "per", "wer"} <= found.keys()
+
+
+def test_both_models_of_words_have_one_size_and_each_its_own_rate():
+    letters, phones = vocabularies(corpora.pronunciations().train)
+    (gru, its), (transformer, others) = (word_model(name, letters, phones) for name in ("GRU", "Transformer"))
+    size, other = (sum(p.numel() for p in model.parameters()) for model in (gru, transformer))
+    assert size == pytest.approx(other, rel=0.01)
+    assert its == {"lr": 8e-3} and others == {"lr": 3e-3, "warmup": 200}
 
 
 def test_doors_of_the_study():
