@@ -33,7 +33,7 @@ from seq2seq.sequences import Vocab
 RECORD = Path(__file__).with_name("speed.json")
 SIZES = {
     "words": Sizes(44, 128, 4, 2, 512, 10, 128),        # the Transformer at its defaults, which pronounces
-    "sentences": Sizes(8000, 256, 8, 3, 1024, 25, 32),
+    "sentences": Sizes(4000, 256, 8, 2, 1024, 20, 32),
     "GRU": Sizes(44, 128, 0, 1, 256, 10, 128),          # the context model at its defaults, in one direction
 }
 TINY = {
@@ -42,7 +42,7 @@ TINY = {
     "GRU": Sizes(44, 8, 0, 1, 8, 4, 3),
 }
 ROWS, WIDTH, SIDE = (1, 64), 5, 1024
-LEAST, MOST = 5, 25     # rounds
+LEAST, MOST = 5, 60     # rounds
 SHARE = {"training": 1.5, "greedy, 1": 0.6, "greedy, 64": 1, "beam 5, 1": 1, "beam 5, 64": 1.5}
 
 
@@ -169,7 +169,7 @@ def measure(sizes: Sizes, kind: str, seconds: float, side: int = SIDE) -> tuple[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=12.0, help="for a figure, about (default: 12)")
+    parser.add_argument("--seconds", type=float, default=7.0, help="for a figure, about (default: 7)")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, to try the command; nothing is recorded")
     parser.add_argument("--record", type=Path, default=RECORD, help="where the result goes (default: %(default)s)")
     arguments = parser.parse_args()

@@ -48,7 +48,7 @@ def share(figure: dict, name: str, product: int) -> float:
 
 
 def digits(number: float) -> str:
-    """Three digits that count: 12,300, 1.23, 0.123."""
+    """Three digits that count: 12,300 and 1.23."""
     number = float(f"{number:.3g}")
     return f"{number:,.{max(0, 2 - int(np.floor(np.log10(number))))}f}"
 
@@ -67,11 +67,10 @@ def table(group: dict, product: int) -> str:
     """A row for each system: how many times as fast ours is, what it does a second, its share of the peak."""
     figures = {figure["what"]: figure for figure in group["figures"]}
     names = list(dict.fromkeys(name for figure in group["figures"] for name in figure["times"] if name != "product"))
-    shown = [what for what in COLUMNS if len(figures[what]["times"]) > 2]      # where there is something to compare
-    head = "".join(f'<th scope="col">{text}</th>' for text in ("system", *(COLUMNS[what] for what in shown)))
-    cells = {name: [cell(figures[what], name, product) for what in shown] for name in names}
+    head = "".join(f'<th scope="col">{text}</th>' for text in ("system", *COLUMNS.values()))
+    cells = {name: [cell(figures[what], name, product) for what in COLUMNS] for name in names}
     rows = ["".join(f"<td>{text}</td>" for text in (html.escape(name), *row)) for name, row in cells.items()]
-    rows += [f"<td>{html.escape(name)}</td>" + f"<td>{html.escape(why)}</td>" + "<td>–</td>" * (len(shown) - 1)
+    rows += [f"<td>{html.escape(name)}</td>" + f"<td>{html.escape(why)}</td>" + "<td>–</td>" * (len(COLUMNS) - 1)
              for name, why in group["missing"].items()]  # fmt: skip
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return f'<table class="table results"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
