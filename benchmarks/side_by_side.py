@@ -13,6 +13,7 @@ import os
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from seq2seq.decoding import reorder
 from seq2seq.encoder_decoder import EncoderDecoder
 from seq2seq.kit.records import provenance
 from seq2seq.kit.training import train_step
-from seq2seq.sequences import Vocab
+from seq2seq.sequences import Batch, Vocab
 
 RECORD = Path(__file__).with_name("speed.json")
 SIZES = {
@@ -72,33 +73,39 @@ def product(side: int) -> Callable[[], Tensor]:
 
 
 def operations(sizes: Sizes, kind: str, what: str, rows: int, width: int = 1) -> int:
-    """Multiplications and additions of matrices that the work takes if nothing is computed twice, by the book's model.
+    """Multiplications and additions of matrices that the work takes, by the book's model.
 
-    The work of PADDING is counted too. A GRU's are counted by hand, since torch does not.
+    Nothing is counted twice, nor what padding takes. A GRU's are counted by hand, since torch does not.
     """
     if kind == "GRU":
         each = (2 * sizes.layers - 1) * 6 * sizes.hidden**2     # from step to step, and from layer to layer
         reads = each + 6 * sizes.width * sizes.hidden
         writes = each + 6 * (sizes.width + sizes.hidden) * sizes.hidden + 2 * sizes.hidden * sizes.vocab
-        return sizes.length * rows * (reads + width * writes) * (3 if what == "training" else 1)
+        once = sizes.length * (reads + width * writes) - (width - 1) * writes
+        return rows * once * (3 if what == "training" else 1)
     model = our_transformer(sizes)
-    batch = a_batch(sizes, rows, padded=True)
-    with FlopCounterMode(display=False) as counter:
-        if what == "training":
-            model(batch).sum().backward()
-        else:
-            with torch.no_grad():
-                steps(model, batch.src, batch.src_padding, sizes.length, width)
-    return counter.get_total_flops()
+    batch, total = a_batch(sizes, rows, padded=True), 0
+    for length, times in Counter((~batch.src_padding).sum(dim=1).tolist()).items():
+        one = Batch(batch.src[:1, :length], batch.tgt[:1], batch.src_padding[:1, :length])
+        with FlopCounterMode(display=False) as counter:
+            if what == "training":
+                model(one).sum().backward()
+            else:
+                with torch.no_grad():
+                    steps(model, one.src, one.src_padding, sizes.length, width)
+        total += times * counter.get_total_flops()
+    return total
 
 
 def steps(model: EncoderDecoder, src: Tensor, padding: Tensor, length: int, width: int) -> None:
-    """What a search computes: the encoder once a source, then a step for each token of each of `width` outputs."""
+    """What a search computes: the encoder and a first step once, then a step for each token of `width` outputs."""
     state = model.decoder.init_state(model.encoder(src, padding))
-    state = reorder(state, torch.arange(len(src)).repeat_interleave(width))
-    token = torch.full((len(src) * width,), Vocab.bos)
-    for _ in range(length):
+    token = torch.full((len(src),), Vocab.bos)
+    for t in range(length):
         _, state, _ = model.decoder.step(token, state)
+        if t == 0:
+            rows = torch.arange(len(src)).repeat_interleave(width)
+            token, state = token[rows], reorder(state, rows)
 
 
 def check_training(found: list[Peer], sizes: Sizes, padded: bool) -> None:

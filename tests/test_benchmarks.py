@@ -125,9 +125,9 @@ def test_sources_are_padded_and_targets_are_whole():
 
 
 def test_operations_are_counted_once():
-    """A step costs its layers whatever came before, twice as many rows cost twice, a training three times a reading."""
+    """A step costs its layers whatever came before, padding costs nothing, a training three times a reading."""
     one = operations(WORDS, "Transformer", "decoding", 1)
-    assert operations(WORDS, "Transformer", "decoding", 2) == 2 * one
+    assert one < operations(WORDS, "Transformer", "decoding", 5) < 5 * one          # some sources are shorter
     assert one < operations(WORDS, "Transformer", "decoding", 1, 5) < 5 * one       # the encoder reads once
     D, F, S, V = WORDS.width, WORDS.hidden, WORDS.length, WORDS.vocab
     encoder = 2 * S * (4 * D * D + 2 * D * F) + 4 * S * S * D
@@ -207,5 +207,6 @@ def test_the_record_is_whole():
         for figure in group["figures"]:
             rounds = {len(times) for times in figure["times"].values()}
             assert len(rounds) == 1 and min(rounds) >= side_by_side.LEAST
-            assert all(0 < drawn.share(figure, name, record["provenance"]["product"]) < 1.2 for name in figure["times"])
+            systems = figure["times"].keys() - {"product"}
+            assert all(0 < drawn.share(figure, system, 2 * side_by_side.SIDE**3) < 1.5 for system in systems)
         assert np.isfinite([drawn.rate(figure, "ours") for figure in group["figures"]]).all()
