@@ -281,7 +281,7 @@ def ring(vectors: Sequence[Tensor]) -> Iterator[tuple[list[int], list[list[Tenso
     pieces = [list(vector.tensor_split(world)) for vector in vectors]
     for turn in range(2 * (world - 1)):
         finished = turn >= world - 1
-        sent = [(rank - turn + finished * world) % world for rank in range(world)]
+        sent = [(rank - turn) % world for rank in range(world)]
         values = [pieces[rank][piece] for rank, piece in enumerate(sent)]
         for rank, (piece, value) in enumerate(zip(sent, values, strict=True)):
             after = pieces[(rank + 1) % world]

@@ -273,6 +273,10 @@ def test_accumulated_parts_have_the_gradient_of_the_batch(parts, words) -> None:
         assert torch.allclose(accumulate(model, batch, parts, own).double(), loss, rtol=1e-6)
         off = (gradient(model) - gradient(whole)).norm() / gradient(whole).norm()
         assert (off < 1e-12) == (not own or parts == 1)
+    means = fresh(*vocabularies).double()
+    for i in range(parts):
+        (cross_entropy(means, share(batch, i, parts)) / parts).backward()
+    assert torch.allclose(gradient(model), gradient(means), atol=1e-12)   # own: the mean of the parts' means
 
 
 def test_a_large_batch_in_parts_trains_as_at_once(words) -> None:
