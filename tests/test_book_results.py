@@ -7,11 +7,14 @@ import pytest
 from book_pages import label_cells
 from book_results import (
     BASE,
+    System,
     difference,
     dots,
     latency,
     lengths,
     measured_on,
+    minutes,
+    parameters,
     systems,
     table,
 )
@@ -81,6 +84,19 @@ def test_the_table_links_to_the_files(records):
     assert "bottleneck-learning-rates" not in html and "bottleneck-translation" not in html
     first = html.split("<tr>")[2]
     assert "<td></td>" in first                                     # the base is compared with nothing
+    assert '<th scope="col">parameters</th><th scope="col">minutes</th>' in html
+    assert "<td>2</td><td></td><td>1</td><td><a" in first           # two seeds, no count on record, a minute
+
+
+@pytest.mark.parametrize(("seconds", "told"), [((60, 120), "2"), ((3600,), "60"), ((30,), "0.5"), ((1,), "&lt; 0.1")])
+def test_minutes_are_those_of_the_longest_run(seconds, told):
+    rows = [{"provenance": {"seconds": float(each)}, "result": {}} for each in seconds]
+    assert minutes(System("any", {}, rows)) == told
+    rows[-1]["provenance"]["accelerator"] = "NVIDIA T4"
+    assert minutes(System("any", {}, rows)) == f"{told} GPU"
+    assert parameters(System("any", {}, rows)) == ""
+    rows[0]["result"]["parameters"] = 1_234_567
+    assert parameters(System("any", {}, rows)) == "1.23 M"
 
 
 def test_pictures_say_in_words_what_they_show(records):

@@ -32,6 +32,7 @@ NAMES = {"bottleneck-variants": BASE, "bottleneck-g2p-en": "g2p-en, published we
          "ablation-architectures": "equal steps and size", "exposure_bias-words": "1,200 steps",
          "nonautoregressive-systems": "Transformer, 2,500 steps",
          "nonautoregressive-remedies": "Transformer, 2,500 steps",
+         "comparison-systems": "one size, 2,500 steps, own rate",
          "transformer-long": "Transformer, trained for long",
          "transformer-long-beam": "Transformer, trained for long, beam of five"}  # fmt: skip
 WORDS = {"context": "context vector at the {} only", "bidirectional": "one direction", "summary": "{} of the states",
@@ -115,17 +116,31 @@ def spread(values: list[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ({100 * min(values):.1f}–{100 * max(values):.1f})"
 
 
+def parameters(system: System) -> str:
+    """How many numbers the system learned, in millions, where its record holds that."""
+    counts = {row["result"].get("parameters") for row in system.rows} - {None}
+    return f"{max(counts) / 1e6:.2f} M" if counts else ""
+
+
+def minutes(system: System) -> str:
+    """What the longest run took, training and scoring together, and "GPU" where it ran on one."""
+    longest = max((row["provenance"] for row in system.rows), key=lambda made: made["seconds"])
+    taken = longest["seconds"] / 60
+    told = f"{taken:.0f}" if taken >= 0.95 else f"{taken:.1f}" if taken >= 0.05 else "< 0.1"
+    return html.escape(told) + (" GPU" if longest.get("accelerator") else "")
+
+
 def table(found: list[System], link: str) -> str:
     """One row a system. link: where the record files are, ending in a slash."""
     base = found[0] if found[0].is_base else None
-    heads = ["system", "PER", "difference", "WER", "seeds", "record"]
+    heads = ["system", "PER", "difference", "WER", "seeds", "parameters", "minutes", "record"]
     rows = []
     for system in found:
         compared = difference(system, base) if base and system is not base else ""
         file = f"{system.study}.json"
         record = f'<a href="{html.escape(link + file)}">{html.escape(system.study)}</a>'
         cells = [html.escape(system.name), spread(system.values("per")), compared, spread(system.values("wer")),
-                 str(len(system.rows)), record]  # fmt: skip
+                 str(len(system.rows)), parameters(system), minutes(system), record]  # fmt: skip
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     return f'<table class="table results"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
