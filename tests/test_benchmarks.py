@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import book_benchmarks as drawn
@@ -83,6 +84,8 @@ def test_other_work_is_refused(transformers):
     for name, outputs in wrong.items():
         with pytest.raises(Unequal, match=name):
             check_output({"ours": ids, name: outputs}, sizes, 10)
+    with pytest.raises(Unequal, match="stops early"):
+        check_output({"ours": wrong["stops"]}, sizes, 10)
 
 
 def torch_with_other_weights(sizes):
@@ -112,6 +115,9 @@ def test_everybody_takes_a_turn_and_nobody_is_always_first():
     assert {name: len(row) for name, row in times.items()} == dict.fromkeys("ABC", side_by_side.LEAST)
     assert "".join(calls) == "ABCBCACABABCBCA"
     assert len(interleaved(jobs, 60.0)["A"]) == side_by_side.MOST
+    begun = time.perf_counter()
+    taken = interleaved({"A": lambda: time.sleep(0.01), "B": lambda: None}, 0.0)
+    assert 0.05 <= sum(taken["A"]) <= time.perf_counter() - begun and sum(taken["B"]) < 0.05    # each its own seconds
 
 
 def test_sources_are_padded_and_targets_are_whole():
@@ -128,6 +134,7 @@ def test_operations_are_counted_once():
     """A step costs its layers whatever came before, padding costs nothing, a training three times a reading."""
     one = operations(WORDS, "Transformer", "decoding", 1)
     assert one < operations(WORDS, "Transformer", "decoding", 5) < 5 * one          # some sources are shorter
+    assert operations(WORDS, "Transformer", "decoding", 5) > 4 * one
     assert one < operations(WORDS, "Transformer", "decoding", 1, 5) < 5 * one       # the encoder reads once
     D, F, S, V = WORDS.width, WORDS.hidden, WORDS.length, WORDS.vocab
     encoder = 2 * S * (4 * D * D + 2 * D * F) + 4 * S * S * D
@@ -137,6 +144,10 @@ def test_operations_are_counted_once():
     weights = sum(p.numel() for name, p in peers.our_gru(sizes).named_parameters()
                   if p.dim() == 2 and "embedding" not in name)  # fmt: skip
     assert operations(sizes, "GRU", "decoding", 1) == 2 * sizes.length * weights
+    step = 2 * sum(p.numel() for name, p in peers.our_gru(sizes).decoder.named_parameters()
+                   if p.dim() == 2 and "embedding" not in name)  # fmt: skip
+    more = operations(sizes, "GRU", "decoding", 1, 3) - operations(sizes, "GRU", "decoding", 1)
+    assert more == 2 * (sizes.length - 1) * step        # a beam's first step is one row's
     assert operations(sizes, "GRU", "training", 3) == 18 * sizes.length * weights
 
 
