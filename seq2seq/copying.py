@@ -27,7 +27,14 @@ from seq2seq.kit.corpora import Example
 from seq2seq.kit.records import Study, digits
 from seq2seq.kit.search import evaluating
 from seq2seq.rnn import RNNEncoder, one_of, vocabularies
-from seq2seq.sequences import Batch, Vocab, batches, check_ids, training_batches
+from seq2seq.sequences import (
+    Batch,
+    Vocab,
+    batches,
+    check_ids,
+    check_sizes,
+    training_batches,
+)
 
 __all__ = [
     "DECODERS",
@@ -74,12 +81,12 @@ def copied_log_probs(log_copied: Tensor, ids: Tensor, size: int) -> Tensor:
 
     Positions of the same word add up. A word of no position gets FLOOR, gradient 0.
     """
-    log_copied = log_copied.clamp(min=FLOOR)
+    log_copied = log_copied.clamp(min=FLOOR)  # NaN stays NaN
     top = log_copied.amax(dim=-1, keepdim=True).detach()
     total = log_copied.new_zeros(*log_copied.shape[:-1], size)
     total = total.scatter_add(-1, ids, (log_copied - top).exp())  # (…, size)
     safe = total.clamp(min=torch.finfo(total.dtype).tiny).log() + top
-    return torch.where(total > 0, safe, FLOOR).clamp(min=FLOOR)
+    return torch.where(total == 0, FLOOR, safe).clamp(min=FLOOR)
 
 
 def mixture(
@@ -122,6 +129,8 @@ class CopyVocab:
 
     def unknown(self, source: Sequence[str]) -> list[str]:
         """The words of this source that get a number, in the order they appear."""
+        if isinstance(source, str) and " " in source:
+            raise TypeError(f"{source!r:.40} is a text; split it into words first")
         missing = dict.fromkeys(word for word in source if word not in self.src.ids)
         return list(missing)[: self.places]
 
@@ -518,6 +527,8 @@ def coverage_loss(weights: Tensor, padding: Tensor) -> Tensor:
 
 def exact(said: Sequence[Sequence[str]], examples: Sequence[Example]) -> float:
     """The share of outputs that are one of the targets, word for word."""
+    if not examples:
+        raise ValueError("no examples, so no share of them is right")
     right = [tuple(s) in e.targets for s, e in zip(said, examples, strict=True)]
     return sum(right) / len(right)
 
@@ -701,6 +712,7 @@ def overlap(said: Sequence[str], gold: Sequence[str]) -> float:
 
 def repeated(said: Sequence[str], n: int = 2) -> list[int]:
     """How many of an output's n-grams stood in it before, and how many it has."""
+    check_sizes(n=n)
     grams = [tuple(said[i : i + n]) for i in range(len(said) - n + 1)]
     return [len(grams) - len(set(grams)), len(grams)]
 

@@ -178,6 +178,8 @@ def continued(
             f"prefixes of shape {tuple(prefix.shape)} do not go with {len(src)} "
             f"sources, or leave no room in {max_len=}"
         )
+    if (prefix == Vocab.bos).any():
+        raise ValueError("a prefix begins after BOS: give tgt[:, 1 : 1 + k]")
     with evaluating(model):
         state = model.decoder.init_state(model.encoder(src, src_padding))
         token = torch.full_like(src[:, 0], Vocab.bos)
@@ -185,7 +187,10 @@ def continued(
         while len(written) < max_len and not finished.all():
             logits, state, _ = model.decoder.step(token, state)
             told = len(written) < prefix.shape[1]
-            best = allowed(logits).argmax(dim=-1)  # (B,)
+            log_probs = allowed(logits)
+            if log_probs.isnan().any():
+                raise ValueError("the model gives no token a probability: NaN?")
+            best = log_probs.argmax(dim=-1)  # (B,)
             token = prefix[:, len(written)] if told else best
             token = token.masked_fill(finished, Vocab.pad)
             written.append(token)
@@ -473,7 +478,7 @@ def expected_cost(
     counts = list(map(len, candidates))
     if counts != list(map(len, costs)) or len(counts) != len(batch) or 0 in counts:
         raise ValueError("every source needs candidates, and each of them a cost")
-    if alpha <= 0:
+    if not alpha > 0:
         raise ValueError(f"{alpha=} is not above 0")
     device = batch.src.device
     row = torch.arange(len(batch), device=device).repeat_interleave(

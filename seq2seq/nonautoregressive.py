@@ -193,6 +193,11 @@ class NAT(nn.Module):
         self, memory: Memory, gold: Tensor, padding: Tensor, seen: Tensor | None
     ) -> Tensor:
         """gold and padding of `targets`, seen (B, L) or None: nothing -> logits."""
+        if seen is not None and (seen.shape, seen.dtype) != (gold.shape, torch.bool):
+            raise ValueError(
+                f"seen must be boolean and of shape {tuple(gold.shape)}, as the gold "
+                f"tokens are, not {seen.dtype} of shape {tuple(seen.shape)}"
+            )
         hidden = torch.ones_like(padding) if seen is None else ~seen
         return self.decoder(gold.masked_fill(hidden, Vocab.bos), memory, padding)
 
@@ -255,6 +260,7 @@ def distil(
     batch_size: int = 1024,
 ) -> list[tuple[list[int], list[int]]]:
     """The same sources, each with what the teacher writes for it by greedy search."""
+    check_sizes(batch_size=batch_size)
     where, taught = device_of(teacher), {}
     order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]))
     for start in range(0, len(order), batch_size):
@@ -340,6 +346,8 @@ def mask_predict(
     if model.cuts:
         raise ValueError("this model cuts at EOS and predicts no length: cut_search")
     check_sizes(candidates=candidates)
+    if candidates > model.length.max_len + 1:
+        raise ValueError(f"{candidates=}, but max_len is {model.length.max_len}")
     with evaluating(model):
         memory = model.encoder(src, src_padding)
         if lengths is None:
@@ -347,9 +355,13 @@ def mask_predict(
             lengths = scores.topk(candidates, dim=-1).indices.flatten()  # (B * k)
         elif candidates > 1 or lengths.shape != (len(src),):
             raise ValueError("give one length for each source, and no candidates")
+        elif lengths.is_floating_point() or (lengths < 0).any():
+            raise ValueError("lengths are whole numbers, 0 or more")
         memory = Memory(*(x.repeat_interleave(candidates, 0) for x in memory[:2]))
         *_, last = refine(model.decoder, memory, lengths, rounds)
         total = last.log_probs.sum(dim=1)  # (B * k)
+        if total.isnan().any():
+            raise ValueError("the model gives no token a probability: NaN?")
         mean = total / lengths.clamp(min=1)
         mean = mean.masked_fill(lengths == 0, -torch.inf).view(-1, candidates)
         first = torch.arange(len(src), device=src.device) * candidates
@@ -368,6 +380,8 @@ def cut_search(model: NAT, src: Tensor, src_padding: Tensor) -> Hypotheses:
         logits = model.decoder(bos, memory, torch.zeros_like(bos, dtype=torch.bool))
         logits[..., [Vocab.pad, Vocab.bos]] = -torch.inf
         best, tokens = logits.log_softmax(dim=-1).max(dim=-1)  # (B, L)
+        if best.isnan().any():
+            raise ValueError("the model gives no token a probability: NaN?")
         ended = (tokens == Vocab.eos).cumsum(dim=1)  # 1 at the first EOS
         after = ended - (tokens == Vocab.eos).long() > 0
     return Hypotheses(
@@ -380,6 +394,8 @@ def glance_loss(model: NAT, batch: Batch, ratio: float = 0.5) -> Tensor:
 
     Wrong in a first pass that sees none (Qian et al., 2021, arXiv 2008.07905).
     """
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"{ratio=} is no share from 0 to 1")
     gold, _ = model.targets(batch.tgt)
     with torch.no_grad():
         wrong = (model(batch).argmax(dim=-1) != gold) & (gold != Vocab.pad)
@@ -491,6 +507,8 @@ def prefix_beam(
                 grown[longer] = (new[0], add(new[1], (blank if again else both) + p))
         best = sorted(grown, key=lambda prefix: -add(*grown[prefix]))[:width]
         beam = {prefix: grown[prefix] for prefix in best}
+    if not beam:
+        raise ValueError(f"no symbol has a log-probability above {least=}: NaN?")
     best = max(beam, key=lambda prefix: add(*beam[prefix]))
     return list(best), add(*beam[best])
 
@@ -519,6 +537,8 @@ def ctc_search(
         logits, padding = model.decoder(model.encoder(src, src_padding))
         logits[..., [Vocab.bos, Vocab.eos]] = -torch.inf
         log_probs = logits.log_softmax(dim=-1)  # (B, kS, V)
+    if log_probs.isnan().any():
+        raise ValueError("the model gives no token a probability: NaN?")
     if width:
         rows = zip(log_probs.cpu(), row_lengths(padding).tolist(), strict=True)
         found = [prefix_beam(row[:n], width, least) for row, n in rows]
@@ -540,6 +560,8 @@ def written(
     batch_size: int = 512,
 ) -> list[list[str]]:
     """Sources -> what a search of (src, src_padding) writes for each, in order."""
+    if isinstance(sources, str):
+        raise ValueError(f"give a list of sources, not the text {sources!r:.40}")
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     found = []
     pairs = [(src_vocab.encode(sources[i]), []) for i in order]
@@ -566,7 +588,7 @@ LOSSES = {"mask-predict": cmlm_loss, "CTC": ctc_loss, "glancing": glance_loss}
 
 def loss_of(system: str) -> Callable[[nn.Module, Batch], Tensor]:
     """What a system learns by."""
-    plain = cross_entropy if system.startswith("AR") else nat_loss
+    plain = cross_entropy if one_of(system, *BUILDERS).startswith("AR") else nat_loss
     return LOSSES.get(system, plain)
 
 

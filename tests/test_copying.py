@@ -182,6 +182,8 @@ def test_a_target_word_that_the_source_lacks_is_unk_unless_listed():
         APART.decode([16], ["1"])
     with pytest.raises(ValueError, match="places"):
         CopyVocab(SHARED, SHARED, -1)
+    with pytest.raises(TypeError, match="'my name' is a text; split it"):
+        WORDS.unknown("my name")
 
 
 def test_special_symbols_keep_their_numbers():
@@ -340,6 +342,21 @@ def test_coverage_loss_by_loops(seed):
             for i in range(7):
                 total += min(weights[b, t, i].item(), sum(weights[b, k, i].item() for k in range(t)))
     assert coverage_loss(weights, padding).item() == pytest.approx(total / 9, abs=1e-5)
+
+
+def test_nan_is_not_hidden_by_the_floor():
+    ids, own = torch.tensor([[1, 2]]), torch.zeros(1, 4)
+    for log_copied in ([math.nan, 0.0], [0.0, math.nan], [math.nan] * 2):
+        found = mixture(own, torch.tensor([log_copied]), ids, 4)
+        assert found[0, 1:3].isnan().any()
+
+
+def test_a_share_of_nothing_and_groups_of_no_words_are_refused():
+    with pytest.raises(ValueError, match="no examples"):
+        exact([], [])
+    for n in (0, -1):
+        with pytest.raises(ValueError, match="n must be at least 1"):
+            repeated(["a", "b"], n)
 
 
 def test_coverage_loss_is_zero_when_nothing_is_looked_at_twice():

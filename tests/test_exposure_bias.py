@@ -391,6 +391,8 @@ def test_doors_of_the_risk(batch):
             expected_cost(model, batch, candidates, costs)
     with pytest.raises(ValueError, match="alpha"):
         expected_cost(model, batch, [[(5, 2)]] * 3, [[1.0]] * 3, alpha=0.0)
+    with pytest.raises(ValueError, match="alpha"):
+        expected_cost(model, batch, [[(5, 2)]] * 3, [[1.0]] * 3, alpha=math.nan)
 
 
 # --- what is measured
@@ -421,6 +423,11 @@ def test_an_empty_prefix_is_greedy_search_and_a_written_one_is_kept(name, batch)
     for wrong in (prefix[:2], prefix[0], prefix.repeat(1, 3)):
         with pytest.raises(ValueError, match=r"do not go with|no room"):
             continued(model, batch.src, batch.src_padding, wrong, max_len=6)
+    with pytest.raises(ValueError, match="begins after BOS"):
+        continued(model, batch.src, batch.src_padding, batch.tgt[:, :2], max_len=6)
+    model.decoder.output.bias.data.fill_(math.nan)
+    with pytest.raises(ValueError, match="no token a probability"):
+        continued(model, batch.src, batch.src_padding, prefix, max_len=6)
 
 
 def alignments(said, gold):

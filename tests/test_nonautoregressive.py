@@ -575,6 +575,41 @@ def test_errors_say_what_to_do():
     for padding in (torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 4)):
         with pytest.raises(ValueError, match="padding must be boolean"):
             decoder(bos, memory, padding)
+    gold, _ = a_nat().targets(batch.tgt)
+    for seen in (torch.zeros(1, 1).bool(), torch.zeros(gold.shape), torch.zeros(gold.shape[1]).bool()):
+        with pytest.raises(ValueError, match="seen must be boolean"):
+            nat_loss(a_nat(), batch, seen)
+    for ratio in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match="no share from 0 to 1"):
+            glance_loss(a_nat(), batch, ratio)
+    with pytest.raises(ValueError, match="max_len is 9"):
+        mask_predict(a_nat(), batch.src, batch.src_padding, candidates=11)
+    for lengths in (torch.tensor([1, 2, -1, 0]), torch.tensor([1.0, 2, 3, 0])):
+        with pytest.raises(ValueError, match="0 or more"):
+            mask_predict(a_nat(), batch.src, batch.src_padding, lengths=lengths)
+    for size in (0, -1):
+        with pytest.raises(ValueError, match="batch_size"):
+            distil(transformer_model(SRC, TGT, D, H, 1), PAIRS, batch_size=size)
+    with pytest.raises(ValueError, match="not the text 'bad'"):
+        written(partial(mask_predict, a_nat()), "bad", SRC, TGT, torch.device("cpu"))
+    with pytest.raises(ValueError, match="none of"):
+        nat.loss_of("NAR")
+    for log_probs in (torch.full((2, V), math.nan), torch.zeros(2, V)):
+        with pytest.raises(ValueError, match="no symbol has a log-probability above"):
+            prefix_beam(log_probs, least=0.0)
+
+
+def test_a_model_of_nan_writes_nothing():
+    batch, lengths = collate(PAIRS), torch.tensor([2, 1, 3, 1])
+    for model, search in (
+        (a_nat(), lambda m: mask_predict(m, batch.src, batch.src_padding, lengths=lengths)),
+        (a_nat(length="cut"), lambda m: cut_search(m, batch.src, batch.src_padding)),
+        (a_ctc(), lambda m: ctc_search(m, batch.src, batch.src_padding)),
+        (a_ctc(), lambda m: ctc_search(m, batch.src, batch.src_padding, width=2)),
+    ):
+        model.decoder.norm.weight.data.fill_(math.nan)
+        with pytest.raises(ValueError, match="no token a probability"):
+            search(model)
 
 
 def test_words_are_written_in_their_order():
