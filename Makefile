@@ -25,8 +25,8 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # Threads that soon stop spinning when they wait: on busy cores torch is several times slower otherwise.
 export GOMP_SPINCOUNT ?= 3000
 
-.PHONY: help setup export format frontend book serve test lint looks words workflows check unit notebooks gpu-notebooks
-.PHONY: talks gpu-visible gpu-plan gpu-report gpu-skip issue issue-body colab-image newest audit release-files
+.PHONY: help setup extras export format frontend book serve test lint looks words workflows check unit
+.PHONY: notebooks gpu-notebooks talks gpu-visible gpu-plan gpu-report gpu-skip issue issue-body colab-image newest audit release-files
 .PHONY: site browser records benchmarks mutants colab-check bare-check lighthouse release clean
 .DEFAULT_GOAL := help
 
@@ -49,6 +49,9 @@ $(READY): requirements.txt requirements-nodeps.txt pyproject.toml
 	@mkdir -p .venv/etc/ipython
 	@echo '{"IPKernelApp": {"log_level": 40}}' > .venv/etc/ipython/ipython_kernel_config.json  # errors only
 	@echo "$(CURDIR)" > $(READY)
+
+extras: $(READY) ## large or optional weights and recordings, where they can be had
+	@$(BIN)/python tools/extras.py
 
 export: $(READY) ## notebooks and modules from the chapters
 	@$(BIN)/python tools/export.py
