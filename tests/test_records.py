@@ -141,6 +141,12 @@ def test_a_sample_has_every_setting_and_every_seed(settings, seeds):
     assert {run["seed"] for run in sample} == set(range(seeds))
 
 
+def test_of_settings_that_differ_in_a_fraction_one_is_replayed():
+    settings = tuple({"cell": cell, "lr": lr} for cell in ("RNN", "GRU") for lr in (0.1, 0.2, 0.4))
+    study = Study("x-rates", run=lambda **how: {}, settings=settings, seeds=(0,))
+    assert study.sample() == [{"cell": "RNN", "lr": 0.1, "seed": 0}, {"cell": "GRU", "lr": 0.1, "seed": 0}]
+
+
 def test_check_finds_a_study_that_ignores_its_seed(folder):
     tool.record(TOY)
     deaf = Study("toy", lambda *, seed, **rest: toy_run(seed=0, **rest), TOY.settings, TOY.seeds)

@@ -83,9 +83,16 @@ class Study:
         return [{**setting, "seed": seed} for seed in self.seeds for setting in self.settings]
 
     def sample(self) -> list[dict]:
-        """As few runs of the plan as have every setting and every seed among them."""
-        return [self.settings[i % len(self.settings)] | {"seed": self.seeds[i % len(self.seeds)]}
-                for i in range(max(len(self.settings), len(self.seeds)))]
+        """As few runs of the plan as have every setting and every seed among them.
+
+        Of settings that differ in a fraction only, such as a learning rate, one stands for all: it runs the same code.
+        """
+        first = {}
+        for setting in self.settings:
+            first.setdefault(repr({key: value for key, value in setting.items() if not isinstance(value, float)}), setting)
+        chosen = list(first.values())
+        return [chosen[i % len(chosen)] | {"seed": self.seeds[i % len(self.seeds)]}
+                for i in range(max(len(chosen), len(self.seeds)))]
 
     def rows(self) -> list[dict]:
         """What is on record: a list of {"settings", "result", "first_losses", "provenance"}."""
