@@ -33,7 +33,7 @@ def toy_run(*, rate: float = 1.0, seed: int = 0, until: int | None = None) -> di
     return {"losses": losses[:until], "score": rate + 10 * seed}
 
 
-TOY = Study("toy", toy_run, settings=({}, {"rate": 3.0}), seeds=(0, 1))
+TOY = Study("toy", toy_run, settings=({}, {"rate": 3}), seeds=(0, 1))
 
 
 @pytest.fixture
@@ -134,10 +134,10 @@ def test_check_replays_a_few_steps_of_every_setting_and_seed_and_allows_rounding
 
 @pytest.mark.parametrize("settings, seeds", [(1, 3), (2, 3), (3, 2), (7, 3), (1, 1)])
 def test_a_sample_has_every_setting_and_every_seed(settings, seeds):
-    study = Study("toy", toy_run, tuple({"rate": float(rate)} for rate in range(settings)), tuple(range(seeds)))
+    study = Study("toy", toy_run, tuple({"size": size} for size in range(settings)), tuple(range(seeds)))
     sample = study.sample()
     assert len(sample) == max(settings, seeds) and all(run in study.plan() for run in sample)
-    assert {run["rate"] for run in sample} == set(range(settings))
+    assert {run["size"] for run in sample} == set(range(settings))
     assert {run["seed"] for run in sample} == set(range(seeds))
 
 

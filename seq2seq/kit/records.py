@@ -89,7 +89,8 @@ class Study:
         """
         first = {}
         for setting in self.settings:
-            first.setdefault(repr({key: value for key, value in setting.items() if not isinstance(value, float)}), setting)
+            code = {key: value for key, value in setting.items() if not isinstance(value, float)}
+            first.setdefault(repr(code), setting)
         chosen = list(first.values())
         return [chosen[i % len(chosen)] | {"seed": self.seeds[i % len(self.seeds)]}
                 for i in range(max(len(chosen), len(self.seeds)))]
