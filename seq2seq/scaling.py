@@ -202,12 +202,14 @@ def launch(
 
 
 SCRIPT = """\
+import os
 import sys
 
 from seq2seq.scaling import worker
 
 if __name__ == "__main__":
     worker(sys.argv[1])
+    os._exit(0)  # at once: to take Python down beside gloo's threads can abort
 """
 
 
@@ -240,7 +242,8 @@ def run(command: list[str], log: Path, timeout: float, env: dict[str, str]) -> N
                     started.wait()
     if how != "ended with 0":
         lines = log.read_text("utf-8", "replace").splitlines()
-        lines = [line for line in lines if line.startswith("[rank")] or lines
+        told = [line for line in lines if line.startswith(("[rank", "terminate"))]
+        lines = told or lines
         raise RuntimeError(f"the processes {how}:\n" + "\n".join(lines[-30:]))
 
 
