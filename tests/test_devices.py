@@ -25,6 +25,7 @@ from seq2seq import (
     attention,
     copying,
     exposure_bias,
+    families,
     guided_attention,
     nonautoregressive,
     rnn,
@@ -143,6 +144,16 @@ def label_loss(model: nn.Module, batch: Batch) -> Tensor:
     return nn.functional.cross_entropy(model(batch.src, batch.src_padding), batch.tgt[:, 1])
 
 
+def family(name: str) -> nn.Module:
+    sizes = families.Sizes(V, 12, (3, 3), (1, 1), (20, 20), rows=20, buckets=8, far=12)
+    return families.FamilyModel(families.FAMILIES[name], sizes)
+
+
+def renumbered() -> nn.Module:
+    model = family("bart")
+    return families.writer(families.FamilyModel(model.switches, model.sizes, families.Ids(0, 1, 2)))
+
+
 V, NAR = len(WORDS), {"width": 12, "heads": 3, "layers": 1}
 context = partial(rnn.context_model, WORDS, WORDS, 6, 10)
 deep = partial(ablation.deep_model, WORDS, WORDS, 12, 3, 2)
@@ -184,6 +195,8 @@ CASES = found() | {
     "counting": Case(partial(exposure_bias.follower, WORDS, 5, 7)),
     **{f"scheduled, {passes} passes": Case(small, exposure_bias.ScheduledSampling(lambda step: 0.5, passes=passes))
        for passes in (0, 2)},
+    **{f"family, {name}": Case(partial(family, name)) for name in families.FAMILIES},
+    "family, renumbered": Case(renumbered),
     # Candidates are lists of Python's.
     "minimum risk": Case(small, exposure_bias.minimum_risk, waits=1000, meta=False, lot=True),
 }
@@ -319,10 +332,11 @@ def test_in_bfloat16_a_model_learns_as_much(name):
 MAKERS = {"arange", "as_tensor", "cartesian_prod", "empty", "eye", "from_numpy", "full", "linspace", "logspace",
           "normal", "ones", "rand", "randint", "randn", "randperm", "range", "scalar_tensor", "tensor", "tril_indices",
           "triu_indices", "zeros"}  # fmt: skip
-# What is made on the CPU because it belongs there: data, tables that a model keeps, numbers that have been read.
+# What is made on the CPU because it belongs there: data, tables that a model keeps, numbers that have been read. And
+# what is called under `with device`.
 ON_THE_CPU = {"sequences.pad", "transformer.sinusoids", "bottleneck.published_model", "copying.CopyVocab.table",
               "copying.generating", "copying.copy_study", "comparison.best_of_beam", "speech.mel_filters",
-              "speech.clips_of", "speech.whisper_state"}  # fmt: skip
+              "speech.clips_of", "speech.whisper_state", "families.position_rows"}  # fmt: skip
 
 
 def made_without_a_device(tree: ast.AST, name: str) -> list[str]:
