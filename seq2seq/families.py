@@ -562,7 +562,6 @@ def settings(config: dict) -> tuple[Switches, Sizes, Ids]:
     switches = replace(
         switches,
         activation=config["activation_function"],
-        tied=get("tie_word_embeddings", True),
         shared=get("share_encoder_decoder_embeddings", True),
         scaled_embedding=not prophet and get("scale_embedding", False),
         streams=get("ngram", 0) if prophet else 0,
@@ -636,7 +635,7 @@ def fill(model: FamilyModel, tensors: Mapping[str, Tensor]) -> FamilyModel:
                 shapes = tuple(tensor.shape), tuple(ours[place].shape)
                 raise ValueError(f"{name} has the shape {shapes[0]}, not {shapes[1]}")
             filled.add(ours[place].copy_(tensor))
-        elif place.endswith("embed.table") and model.encoder.embed.kind == "halves":
+        elif place.endswith("embed.table"):  # sinusoids, written down
             check_same(name, tensor, model.encoder.embed.rows(0, len(tensor)))
         elif not re.search(NEVER_READ, name):
             unused.append(name)

@@ -181,6 +181,11 @@ def test_marian_with_two_vocabularies(hub):
     close(found, theirs(peer, src, padding, tgt).logits)
 
 
+def test_embeddings_that_should_be_one_are_refused(hub):
+    with pytest.raises(ValueError, match="differs"):
+        ours_of(reference(hub, "bart", tie_word_embeddings=False))
+
+
 @pytest.mark.parametrize("streams", [1, 2, 3])
 def test_all_of_prophetnets_streams(hub, streams):
     peer = reference(hub, "prophetnet", ngram=streams)
@@ -242,6 +247,7 @@ def test_steps_are_the_whole_padding_is_nothing_and_no_logit_sees_the_future(fam
     src, padding, tgt = some(19)
     memory = model.encoder(src, padding)
     whole = model.decoder(tgt, memory)
+    assert (memory.states[padding] == 0).all()
     close(Decoder.forward(model.decoder, tgt, memory), whole)
     close(logits(model, src[1:2, :4], padding[1:2, :4], tgt[1:2]), whole[1:2])
     for t in range(1, 6):
@@ -532,8 +538,11 @@ def test_a_language_is_written_first(hub):
     ours = writer(mine, 2, 11)
     tokens = ours.decoder.theirs[greedy_search(ours, src, padding, 7).tokens]
     assert torch.equal(tokens, found[:, 2:])
-    other = writer(mine, 2, 12)
-    assert not torch.equal(greedy_search(other, src, padding, 7).scores, greedy_search(ours, src, padding, 7).scores)
+    memory = mine.encoder(src, padding)
+    step = ours.decoder.step(torch.full((3,), Vocab.bos), ours.decoder.init_state(memory))
+    whole = mine.decoder(torch.tensor([[2, 11]] * 3), memory)[:, -1]
+    close(step.logits[:, Vocab.eos], whole[:, 2])
+    close(step.logits[:, 3:], whole[:, [i for i in range(29) if i not in (1, 2)]])
 
 
 def test_renumbered_probabilities_are_the_same():
