@@ -86,6 +86,17 @@ def test_fingerprint_changes_with_the_budget(library: Path, monkeypatch):
     assert ext.fingerprint("rnn", text, library) != before
 
 
+def test_fingerprint_of_a_chapter_with_extras_changes_with_them(library: Path, monkeypatch, tmp_path: Path):
+    texts = chapter("import seq2seq.rnn"), chapter("import seq2seq.rnn") + "\nTo have them, run `make extras`."
+    monkeypatch.setattr(ext, "EXTRAS", tmp_path / "extras.txt")
+    before = [ext.fingerprint("rnn", text, library) for text in texts]
+    (tmp_path / "extras.txt").write_text("weights: missing")
+    after = [ext.fingerprint("rnn", text, library) for text in texts]
+    (tmp_path / "extras.txt").write_text("weights: installed")
+    assert before[0] == after[0] == ext.fingerprint("rnn", texts[0], library)
+    assert len({before[1], after[1], ext.fingerprint("rnn", texts[1], library)}) == 3
+
+
 @pytest.fixture
 def book(library: Path) -> Path:
     write(library, {

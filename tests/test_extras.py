@@ -48,8 +48,9 @@ def test_files_from_a_hub_are_kept_only_if_they_are_the_published_ones(hub, tmp_
     assert not (tmp_path / "other").exists()
 
 
-def test_the_first_place_that_has_it_is_taken_and_what_is_there_is_left_alone(monkeypatch, capsys):
+def test_the_first_place_that_has_it_is_taken_and_what_is_there_is_left_alone(monkeypatch, capsys, tmp_path):
     asked, got = [], []
+    monkeypatch.setattr(extras, "SHARE", tmp_path)
 
     def load(name):
         if name not in got:
@@ -70,8 +71,9 @@ def test_the_first_place_that_has_it_is_taken_and_what_is_there_is_left_alone(mo
     extras.main()
     assert asked == [0, 1, 2, 3, 5]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == [f"one: not from there: {error}" for error in wrong]
+    assert lines[:3] == [f"one: cannot be had there: {error}" for error in wrong]
     assert lines[3] == "one: installed" and lines[4].startswith("two: missing") and len(lines) == 5
+    assert (tmp_path / "extras.txt").read_text().splitlines() == lines[3:]
     got.append("two")
     extras.main()
     assert asked == [0, 1, 2, 3, 5]

@@ -1,3 +1,4 @@
+import base64
 import re
 from pathlib import Path
 
@@ -116,3 +117,16 @@ def test_drawings_have_their_room_before_they_arrive(tmp_path: Path):
     assert light.sized(made, page) == made
     for other in (image.replace("a.svg", "gone.svg"), image.replace("<img", '<img style="width: 50%"')):
         assert light.sized(other, page) == other
+
+
+def test_a_sound_is_a_file_of_the_site(tmp_path: Path):
+    (tmp_path / "_static").mkdir()
+    wav = b"RIFF1234WAVE" * 3
+    data = base64.b64encode(wav).decode()
+    page = f'<audio src="data:audio/wav;base64,{data}"></audio><img src="data:image/png;base64,aa">'
+    path = tmp_path / "chapters/a.html"
+    made = light.served(page, path, tmp_path)
+    [file] = (tmp_path / "_static/sounds").iterdir()
+    assert file.read_bytes() == wav and f'src="../_static/sounds/{file.name}"' in made and "image/png;base64,aa" in made
+    assert light.served(made, path, tmp_path) == made
+    assert f'src="_static/sounds/{file.name}"' in light.served(page, tmp_path / "index.html", tmp_path)

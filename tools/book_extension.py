@@ -1,8 +1,9 @@
 """What Sphinx needs to know about this book: when a chapter is out of date, what it claims, where its notebook is.
 
 * Jupyter Book's cache keys a chapter by its own cells. `fingerprint` adds what those cells depend on: the `seq2seq`
-  modules they import, however indirectly, the records they read, the pinned requirements, the budget and the Python
-  version. It goes into a last, hidden cell, so that a change of any of them executes the chapter again.
+  modules they import, however indirectly, the records they read, the pinned requirements, the budget, the Python
+  version, and, for a chapter that uses optional extras, which of them are there. It goes into a last, hidden cell, so
+  that a change of any of them executes the chapter again.
 * Every claim that a chapter's output makes is collected, and `{claims}` lists them all.
 * A chapter's download button gives `chapters/NAME.ipynb`, the notebook that Colab opens.
 """
@@ -31,6 +32,7 @@ from sphinx.util.nodes import make_refnode
 
 PACKAGE = "seq2seq"
 EXPORT_MARK = re.compile(r"^(?:#\||# fmt: (?:off|on)$).*\n?", re.MULTILINE)   # and the formatter's
+EXTRAS = Path(sys.prefix, "share", "extras.txt")   # what `make extras` could and could not have
 CODE_CELL = re.compile(r"^(`{3,}|:{3,}|~{3,})\{code-cell\}", re.MULTILINE)
 
 
@@ -94,6 +96,8 @@ def fingerprint(name: str, text: str, root: Path) -> str:
     files = set().union(*(sources(cell, root) for cell in code), records(name, text, root))
     files.update(root.glob("requirements*.txt"), (root / PACKAGE / "kit" / "corpora").glob("messages-*"))
     digest = hashlib.sha256(f"{os.environ.get('SEQ2SEQ_BUDGET', 'cpu')} {sys.version_info[:2]}".encode())
+    if "make extras" in text and EXTRAS.is_file():
+        digest.update(EXTRAS.read_bytes())
     for path in sorted(files):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

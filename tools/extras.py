@@ -3,7 +3,8 @@
 EXTRAS lists them: what each is called, what reads it, and where it may be had, one place after the other. Packages from
 PyPI come by their SHA-256, files from elsewhere are checked before they are kept, and Debian's packages come through
 apt, whose lists are signed; these are unpacked into this Python's share folder, and nothing is installed on the system.
-What cannot be had is said, and is no error: the book builds without it.
+What cannot be had is said, and is no error: the book builds without it. What came of each is kept in share/extras.txt,
+so that a change executes the chapters that use extras anew.
 """
 
 import hashlib
@@ -91,7 +92,7 @@ EXTRAS = (    # name, what reads it and with which arguments, and the places, ea
     )),
     *((f"recorded prompts, {language}", (prompts, language), (
         (from_debian, f"asterisk-core-sounds-{language}-wav", f"asterisk/sounds/{voice}",
-         lambda folder, language=language: speech.recordings(language, folder)),
+         lambda folder, language=language: speech.prompts_in(language, folder)),
     )) for language, voice in speech.VOICES.items()),
 )  # fmt: skip
 
@@ -107,6 +108,7 @@ def have(load, *arguments) -> bool:
 
 
 def main() -> None:
+    report = []
     for name, loading, places in EXTRAS:
         there = have(*loading)
         for fetch, *arguments in places:
@@ -115,9 +117,12 @@ def main() -> None:
             try:
                 fetch(*arguments)
             except (OSError, subprocess.TimeoutExpired, DamagedCorpus) as error:    # requests' errors are OSErrors
-                print(f"{name}: not from there: {error}")
+                print(f"{name}: cannot be had there: {error}")
             there = have(*loading)
-        print(f"{name}: {'installed' if there else 'missing; the book says so where it would be used, and goes on'}")
+        report.append(f"{name}: {'installed' if there else 'missing; the book says so where it is used, and goes on'}")
+        print(report[-1], flush=True)
+    SHARE.mkdir(exist_ok=True)
+    (SHARE / "extras.txt").write_text("\n".join(report))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ and equations show where no script runs.
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import logging
@@ -70,6 +71,7 @@ CODE = re.compile(r'(?<=<div class="highlight">)<pre>.*?</pre>', re.DOTALL)
 # A picture of the book's own, and how many pixels one unit of its coordinates is.
 DRAWING = re.compile(r'<img\b[^>]*\bsrc="(?P<src>[^":]*_images/[^"]*\.svg)"[^>]*>')
 DRAWING_SCALE = 1.15
+SOUND = re.compile(r'(?<=src=")data:audio/wav;base64,([A-Za-z0-9+/=]+)(?=")')   # as a notebook carries it
 THEME = re.compile(r"(?<!not\()\[data-theme=\"?(light|dark)\"?\]")
 ICON_FONTS = ("fa-solid-900", "fa-regular-400", "fa-brands-400")
 
@@ -265,6 +267,17 @@ def sized(text: str, page: Path) -> str:
     return DRAWING.sub(one, text)
 
 
+def served(text: str, page: Path, site: Path) -> str:
+    """A page whose sounds are files of the site: they cost nothing until somebody listens."""
+    def one(match: re.Match[str]) -> str:
+        wav = base64.b64decode(match[1])
+        file = site / "_static" / "sounds" / f"{zlib.crc32(wav):08x}.wav"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(wav)
+        return f"{'../' * (len(page.relative_to(site).parts) - 1)}{file.relative_to(site).as_posix()}"
+    return SOUND.sub(one, text)
+
+
 def token_looks(css: str) -> dict[str, frozenset[str]]:
     """Each kind of code token -> the kinds that look the same in every theme; "" stands for the code around them."""
     looks: dict[str, dict[str, str]] = {}
@@ -345,7 +358,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     for leftover in (site / "_static").glob("*.html"):   # the theme's templates, copied by mistake
         leftover.unlink()
     before = {path: path.read_text("utf-8") for path in site.rglob("*.html")}
-    after = dict(before)
+    after = {path: served(text, path, site) for path, text in before.items()}
     typeset(after, site)
     shrink_icons(site)
     bundle_styles(after, site)

@@ -8,14 +8,19 @@ show step by step is there at once, as a list. `live` needs a kernel, and is a s
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import os
 import re
 import traceback
+import wave
 from collections.abc import Callable, Mapping, Sequence
 from html import escape, unescape
 from importlib.util import find_spec
 from typing import Any
+
+import numpy as np
 
 from seq2seq.kit.progress import in_notebook
 
@@ -217,6 +222,38 @@ def strip(values: Sequence[float], *, label: str, limit: float | None = None) ->
         f'<div style="grid-column:2;display:flex;justify-content:space-between;gap:1em;{small}">'
         f"<span>0</span><span>{escape(label)}</span><span>{last}</span></div></div>"
     )
+
+
+def sound(samples: Sequence[float], rate: int, *, label: str) -> Sound:
+    """Something to listen to: samples from -1 to 1, `rate` of them a second. label: what is heard."""
+    if not len(samples) or not label.strip():
+        raise ValueError("a sound needs samples and a label that says what is heard")
+    return Sound(samples, rate, label)
+
+
+class Sound:
+    """A control that plays a sound, which it carries in itself, 16 bits a sample; see `sound`."""
+
+    def __init__(self, samples: Sequence[float], rate: int, label: str):
+        numbers = np.clip(np.asarray(samples, dtype=float), -1, 1)
+        file = io.BytesIO()
+        with wave.open(file, "wb") as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(rate)
+            out.writeframes((32767 * numbers).round().astype("<i2").tobytes())
+        self.wav, self.label = file.getvalue(), label
+
+    def __repr__(self) -> str:
+        return f"[Sound: {self.label}]"
+
+    def _repr_html_(self) -> str:
+        says, data = escape(self.label), base64.b64encode(self.wav).decode()
+        return (
+            f'<figure class="sound" style="margin:1em 0"><audio controls preload="metadata" aria-label="{says}" '
+            f'style="max-width:100%" src="data:audio/wav;base64,{data}"></audio>'
+            f"<figcaption>{says}</figcaption></figure>"
+        )
 
 
 def explorer(

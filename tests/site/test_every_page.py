@@ -182,6 +182,21 @@ def test_choosing_opens_the_result_and_marks_the_choice_only(opened: Opened):
         assert options.evaluate_all(pressed) == ["true" if i == 0 else "false" for i in range(options.count())]
 
 
+def test_sounds_are_files_of_the_site_that_play(opened: Opened):
+    page = opened.at("desktop")
+    for sound in page.locator("article audio").all():
+        path, found, seconds, at = sound.evaluate("""async (audio) => {
+          const answer = await fetch(audio.src);
+          audio.muted = true;
+          await audio.play();
+          for (const late = Date.now() + 5000; Date.now() < late && !audio.currentTime;)
+            await new Promise(requestAnimationFrame);
+          audio.pause();
+          return [new URL(audio.src).pathname, answer.ok, audio.duration, audio.currentTime];
+        }""")
+        assert "/_static/sounds/" in path and found and seconds > 0.5 and at > 0, (path, found, seconds, at)
+
+
 def test_nothing_went_wrong_and_no_other_host_was_asked(opened: Opened):
     """The last test of a page: it hears of what happened in those before, too."""
     assert not opened.problems, json.dumps(opened.problems, indent=1)
