@@ -10,11 +10,19 @@ from seq2seq.kit.corpora.catalogues import PLACEHOLDER, messages, template, toke
 from seq2seq.kit.corpora.grammar import Aligned, phrase_grammar
 from seq2seq.kit.corpora.installed import docstrings, misspellings
 from seq2seq.kit.corpora.prose import prose
-from seq2seq.kit.corpora.speech import Prompt, WhisperWeights, prompt_texts, prompts, spelled, whisper_weights
+from seq2seq.kit.corpora.speech import (
+    Prompt,
+    WhisperWeights,
+    prompt_texts,
+    prompts,
+    recording,
+    spelled,
+    whisper_weights,
+)
 from seq2seq.kit.corpora.talks import LONGEST, talks
 from seq2seq.kit.corpora.words import G2PWeights, brown, g2p_weights, pronunciations, showcase
 
 __all__ = ["LONGEST", "PLACEHOLDER", "Aligned", "DamagedCorpus", "Example", "G2PWeights", "MissingCorpus", "Prompt",
            "Splits", "WhisperWeights", "brown", "docstrings", "g2p_weights", "messages", "misspellings",
-           "phrase_grammar", "prompt_texts", "prompts", "pronunciations", "prose", "showcase", "spelled", "split_of",
-           "talks", "template", "tokenize", "whisper_weights"]
+           "phrase_grammar", "prompt_texts", "prompts", "pronunciations", "prose", "recording", "showcase", "spelled",
+           "split_of", "talks", "template", "tokenize", "whisper_weights"]

@@ -63,9 +63,18 @@ def prompts(language: str = "en") -> list[Prompt]:
     system. The texts are the English ones of their makers, in all five languages. Raises MissingCorpus or
     DamagedCorpus, and ValueError for another language.
     """
-    if language not in VOICES:
-        raise ValueError(f"there are prompts in {', '.join(VOICES)}, not in {language!r}")
-    return list(recordings(language, _sounds(VOICES[language])))
+    return list(prompts_in(language, _sounds(language)))
+
+
+def recording(name: str, language: str = "en") -> np.ndarray:
+    """Any recording of those packages, such as "vm-goodbye": 8,000 samples a second, from -1 to 1, no hash checked.
+
+    Raises what `prompts` raises, and ValueError for a name that the packages do not have.
+    """
+    path = _sounds(language) / f"{name}.wav"
+    if not path.is_file():
+        raise ValueError(f"{path.parent} has no {name!r}; among its names are {', '.join(list(prompt_texts())[:3])}")
+    return _samples(path)
 
 
 def prompt_texts() -> dict[str, str]:
@@ -74,8 +83,10 @@ def prompt_texts() -> dict[str, str]:
     return dict(line.split(": ") for line in lines)
 
 
-def _sounds(voice: str) -> Path:
-    named = os.environ.get("SEQ2SEQ_PROMPTS")
+def _sounds(language: str) -> Path:
+    if language not in VOICES:
+        raise ValueError(f"there are prompts in {', '.join(VOICES)}, not in {language!r}")
+    named, voice = os.environ.get("SEQ2SEQ_PROMPTS"), VOICES[language]
     homes = [Path(named).expanduser()] if named else [Path(sys.prefix, "share/asterisk/sounds"),
                                                       Path("/usr/share/asterisk/sounds")]
     for home in homes:
@@ -87,22 +98,24 @@ def _sounds(voice: str) -> Path:
 
 
 @lru_cache(maxsize=5)
-def recordings(language: str, folder: Path) -> list[Prompt]:
+def prompts_in(language: str, folder: Path) -> list[Prompt]:
     """What `prompts` finds in a voice's folder. Raises DamagedCorpus."""
-    found, seen = [], hashlib.sha256()
-    for name, text in prompt_texts().items():
-        try:
-            with wave.open(str(folder / f"{name}.wav")) as file:
-                form, raw = file.getparams()[:3], file.readframes(file.getnframes())
-        except (OSError, wave.Error, EOFError) as error:
-            raise DamagedCorpus(f"{folder / name}.wav cannot be read: {error}. {GET}") from error
-        if form != (1, 2, 8000):
-            raise DamagedCorpus(f"{folder / name}.wav has (channels, bytes, rate) {form}, not (1, 2, 8000). {GET}")
-        seen.update(raw)
-        found.append(Prompt(name, np.frombuffer(raw, "<i2").astype(np.float32) / 32768, text))
+    found = [Prompt(name, _samples(folder / f"{name}.wav"), text) for name, text in prompt_texts().items()]
+    seen = hashlib.sha256(b"".join((32768 * prompt.samples).astype("<i2").tobytes() for prompt in found))
     if seen.hexdigest() != RECORDINGS[language]:
         raise DamagedCorpus(f"the recordings in {folder} are not those that the book's numbers are about. {GET}")
     return found
+
+
+def _samples(path: Path) -> np.ndarray:
+    try:
+        with wave.open(str(path)) as file:
+            form, raw = file.getparams()[:3], file.readframes(file.getnframes())
+    except (OSError, wave.Error, EOFError) as error:
+        raise DamagedCorpus(f"{path} cannot be read: {error}. {GET}") from error
+    if form != (1, 2, 8000):
+        raise DamagedCorpus(f"{path} has (channels, bytes, rate) {form}, not (1, 2, 8000). {GET}")
+    return np.frombuffer(raw, "<i2").astype(np.float32) / 32768
 
 
 class WhisperWeights(NamedTuple):
