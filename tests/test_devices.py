@@ -32,6 +32,7 @@ from seq2seq import (
     sampling,
     sequence_labelling,
     sequences,
+    speech,
     teacher_forcing,
 )
 from seq2seq.encoder_decoder import EncoderDecoder
@@ -154,10 +155,20 @@ def renumbered() -> nn.Module:
     return families.writer(families.FamilyModel(model.switches, model.sizes, families.Ids(0, 1, 2)))
 
 
+def dialled() -> Batch:
+    return speech.sound_batch(speech.dialled(3, 2, 4, seed=0), Vocab(speech.KEYS))
+
+
+def whisper() -> nn.Module:
+    decoder = speech.WhisperDecoder(16, 12, 3, 1, positions=9)
+    return EncoderDecoder(speech.WhisperEncoder(12, 3, 1, positions=50, window=1.0), decoder)
+
+
 V, NAR = len(WORDS), {"width": 12, "heads": 3, "layers": 1}
 context = partial(rnn.context_model, WORDS, WORDS, 6, 10)
 deep = partial(ablation.deep_model, WORDS, WORDS, 12, 3, 2)
 nat = partial(nonautoregressive.nat_model, WORDS, WORDS, **NAR, max_len=9)
+keys = partial(speech.recogniser, Vocab(speech.KEYS), hidden_size=10)
 transformer = partial(transformer_model, WORDS, WORDS, 12, 3, 1)
 CASES = found() | {
     "Classifier": Case(lambda: sequences.Classifier(V, V, 5, 7), label_loss),
@@ -197,27 +208,14 @@ CASES = found() | {
        for passes in (0, 2)},
     **{f"family, {name}": Case(partial(family, name)) for name in families.FAMILIES},
     "family, renumbered": Case(renumbered),
+    # How long a recording is has to be known on the CPU.
+    "speech, attention": Case(partial(keys, "attention"), waits=20, meta=False, batch=dialled),
+    "speech, CTC": Case(partial(keys, "CTC"), nonautoregressive.ctc_loss, waits=20, meta=False, batch=dialled),
+    "speech, Whisper": Case(whisper, waits=6, meta=False, batch=dialled),
     # Candidates are lists of Python's.
     "minimum risk": Case(small, exposure_bias.minimum_risk, waits=1000, meta=False, lot=True),
 }
 
-if "speech" in LIBRARY:
-    speech = LIBRARY["speech"]
-
-    def dialled() -> Batch:
-        return speech.sound_batch(speech.dialled(3, 2, 4, seed=0), Vocab(speech.KEYS))
-
-    def whisper() -> nn.Module:
-        decoder = speech.WhisperDecoder(16, 12, 3, 1, positions=9)
-        return EncoderDecoder(speech.WhisperEncoder(12, 3, 1, positions=50, window=1.0), decoder)
-
-    keys = partial(speech.recogniser, Vocab(speech.KEYS), hidden_size=10)
-    # How long a recording is has to be known on the CPU.
-    CASES |= {
-        "speech, attention": Case(partial(keys, "attention"), waits=20, meta=False, batch=dialled),
-        "speech, CTC": Case(partial(keys, "CTC"), nonautoregressive.ctc_loss, waits=20, meta=False, batch=dialled),
-        "speech, Whisper": Case(whisper, waits=6, meta=False, batch=dialled),
-    }
 
 
 def pairs_for(case: Case) -> list[tuple[list[int], list[int]]]:
