@@ -57,10 +57,10 @@ __all__ = [
     "FIGURES",
     "HOP",
     "KEYS",
-    "OURS",
     "PROMPTS",
     "RATE",
     "ROWS",
+    "SHIFT",
     "TASKS",
     "FrameDecoder",
     "GeluForward",
@@ -396,7 +396,7 @@ class WhisperDecoder(TransformerDecoder):
         return self.run(tgt_in, self.init_state(memory), mask)[0]
 
 
-OURS = 4  # PAD, BOS, EOS and UNK come before the published ids
+SHIFT = 4  # PAD, BOS, EOS and UNK come before the published ids
 
 
 def whisper_state(arrays: dict[str, np.ndarray], bos: int, eos: int) -> dict:
@@ -459,7 +459,7 @@ class Listener(NamedTuple):
 
     def id(self, name: str) -> int:
         """The id, ours, of a token such as "<|fr|>"."""
-        return self.tokens.index(f"<|{name}|>") + OURS
+        return self.tokens.index(f"<|{name}|>") + SHIFT
 
     def told(self, language: str, task: str = "transcribe") -> "Listener":
         """Prompted: what is heard is in `language`; "transcribe" or "translate" it."""
@@ -470,7 +470,9 @@ class Listener(NamedTuple):
     def read(self, ids: Sequence[int]) -> str:
         """Ids, ours -> text. Names such as <|fr|> are left out."""
         alphabet = corpora.spelled()
-        parts = [self.tokens[i - OURS] for i in ids if OURS <= i < self.id("endoftext")]
+        parts = [
+            self.tokens[i - SHIFT] for i in ids if SHIFT <= i < self.id("endoftext")
+        ]
         raw = bytes(alphabet[sign] for part in parts for sign in part)
         return raw.decode(errors="replace").strip()
 
@@ -499,7 +501,7 @@ def whisper_from(weights: corpora.WhisperWeights, window: float = 30.0) -> Liste
             window=window,
         ),
         WhisperDecoder(
-            len(tokens) + OURS,
+            len(tokens) + SHIFT,
             width,
             heads,
             size["decoder"],
@@ -509,8 +511,8 @@ def whisper_from(weights: corpora.WhisperWeights, window: float = 30.0) -> Liste
     bos, eos = named["<|notimestamps|>"], named["<|endoftext|>"]
     model.load_state_dict(whisper_state(arrays, bos, eos))
     signs = [*weights.never, *range(eos, len(tokens))]
-    model.decoder.never = [Vocab.unk, *(i + OURS for i in signs)]
-    first = [Vocab.eos if i == eos else i + OURS for i in weights.not_first]
+    model.decoder.never = [Vocab.unk, *(i + SHIFT for i in signs)]
+    first = [Vocab.eos if i == eos else i + SHIFT for i in weights.not_first]
     model.decoder.not_first = first
     return Listener(model.eval(), tokens).told("en")
 

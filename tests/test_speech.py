@@ -112,8 +112,8 @@ def test_logits_are_those_of_transformers(pair):
     model, listener = pair
     src, padding = speech.clips_of(sounds(7001, 3003))
     tokens = torch.tensor([[4, 9, 11, 2 + 4, 14], [20, 5, 6, 7, 8]])     # published ids
-    prompt = [i - speech.OURS for i in listener.model.decoder.prompt]
-    bos = listener.id("notimestamps") - speech.OURS
+    prompt = [i - speech.SHIFT for i in listener.model.decoder.prompt]
+    bos = listener.id("notimestamps") - speech.SHIFT
     ids = torch.cat([torch.tensor([[*prompt, bos]] * 2), tokens], dim=1)
     with torch.no_grad():
         memory = listener.model.encoder(src, padding)
@@ -121,9 +121,9 @@ def test_logits_are_those_of_transformers(pair):
         there = model.model.encoder(frames).last_hidden_state
         assert torch.allclose(memory.states, there, atol=1e-4)
         wanted = model(frames, decoder_input_ids=ids).logits[:, len(prompt) :]
-        ours = torch.cat([torch.full((2, 1), Vocab.bos), tokens + speech.OURS], dim=1)
+        ours = torch.cat([torch.full((2, 1), Vocab.bos), tokens + speech.SHIFT], dim=1)
         found = listener.model.decoder(ours, memory)
-    assert torch.allclose(found[..., speech.OURS :], wanted, atol=1e-4)
+    assert torch.allclose(found[..., speech.SHIFT :], wanted, atol=1e-4)
     eos = listener.id("endoftext")
     assert torch.equal(found[..., Vocab.eos], found[..., eos])
 
@@ -153,11 +153,11 @@ def test_the_published_weights_are_taken_whole_and_give_the_published_logits():
     ids = torch.tensor([[50258, 50259, 50359, 50363, 440, 7590, 307, 50257]])
     with torch.no_grad():
         memory = listener.model.encoder(src, padding)
-        found = listener.model.decoder(torch.cat([torch.tensor([[Vocab.bos]]), ids[:, 4:] + speech.OURS], 1), memory)
+        found = listener.model.decoder(torch.cat([torch.tensor([[Vocab.bos]]), ids[:, 4:] + speech.SHIFT], 1), memory)
         there = model.model.encoder(frames)
         wanted = model(encoder_outputs=there, decoder_input_ids=ids).logits[:, 3:]
     assert torch.allclose(memory.states, there.last_hidden_state, atol=2e-3)      # of up to 24
-    assert torch.allclose(found[..., speech.OURS :], wanted, atol=1e-4, rtol=0)
+    assert torch.allclose(found[..., speech.SHIFT :], wanted, atol=1e-4, rtol=0)
 
 
 def as_theirs(arrays) -> dict[str, torch.Tensor]:
