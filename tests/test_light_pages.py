@@ -129,4 +129,6 @@ def test_a_sound_is_a_file_of_the_site(tmp_path: Path):
     [file] = (tmp_path / "_static/sounds").iterdir()
     assert file.read_bytes() == wav and f'src="../_static/sounds/{file.name}"' in made and "image/png;base64,aa" in made
     assert light.served(made, path, tmp_path) == made
+    light.served(page.replace(data, base64.b64encode(b"RIFF").decode()), path, tmp_path)
+    assert len(list((tmp_path / "_static/sounds").iterdir())) == 2
     assert f'src="_static/sounds/{file.name}"' in light.served(page, tmp_path / "index.html", tmp_path)

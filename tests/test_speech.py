@@ -272,6 +272,7 @@ def test_one_beam_is_greedy_and_company_changes_nothing(pair):
     assert all(len(heard.ids) <= 9 for heard in wide)
     with pytest.raises(ValueError, match=r"1\.00 s is longer than the window, 1\.00 s"):
         speech.hear(listener, sounds(16_001))
+    assert len(speech.hear(listener, sounds(16_000), max_len=2)) == 1
 
 
 def test_a_window_cuts_and_fills_up(pair):
