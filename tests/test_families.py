@@ -171,6 +171,17 @@ def test_t5_with_and_without_a_gate_and_a_scale(hub, gate):
         close(logits(mine, src, padding, tgt), theirs(peer, src.masked_fill(padding, 0), padding, tgt).logits)
 
 
+@pytest.mark.parametrize("family", ["bart", "marian", "pegasus", "prophetnet"])
+def test_the_configuration_has_the_last_word(hub, family):
+    options = {"activation_function": "gelu_new"}
+    if family != "prophetnet":
+        options["scale_embedding"] = family == "bart"
+    peer = reference(hub, family, **options)
+    mine, (src, padding, tgt) = ours_of(peer), some(29)
+    assert mine.switches != FAMILIES[family]
+    close(logits(mine, src, padding, tgt), theirs(peer, src.masked_fill(padding, mine.ids.pad), padding, tgt).logits)
+
+
 def test_marian_with_two_vocabularies(hub):
     peer = reference(hub, "marian", share_encoder_decoder_embeddings=False, decoder_vocab_size=23, pad_token_id=22,
                      decoder_start_token_id=22)  # fmt: skip
@@ -192,7 +203,9 @@ def test_all_of_prophetnets_streams(hub, streams):
     mine = ours_of(peer)
     src, padding, tgt = some(29)
     expected = theirs(peer, src.masked_fill(padding, 0), padding, tgt)
-    found, _, _ = mine.decoder.read(tgt, mine.decoder.init_state(mine.encoder(src, padding)))
+    found, _, weights = mine.decoder.read(tgt, mine.decoder.init_state(mine.encoder(src, padding)))
+    attention = theirs(peer, src.masked_fill(padding, 0), padding, tgt, output_attentions=True).cross_attentions[-1]
+    close(weights, attention.softmax(-1)[:, :, 6:12])          # stream 0's; theirs are scores
     close(found[:, 0], expected.logits)
     assert found.shape[1] == streams
     if streams > 1:
@@ -455,9 +468,10 @@ def test_written_sinusoids_have_to_be_the_formulas(saved):
     names = [f"model.{half}.embed_positions.weight" for half in ("encoder", "decoder")]
     change(folder, lambda tensors: tensors.update({name: table.clone() for name in names}))
     load_family(folder)
-    change(folder, lambda tensors: tensors.update({names[1]: table.flip(0)}))
-    with pytest.raises(ValueError, match="embed_positions"):
-        load_family(folder)
+    for wrong in (table.flip(0), table[:, :14], table[0]):
+        change(folder, lambda tensors, wrong=wrong: tensors.update({names[1]: wrong.clone()}))
+        with pytest.raises(ValueError, match="embed_positions"):
+            load_family(folder)
 
 
 def test_damaged_unknown_and_pickled(saved, tmp_path):
