@@ -217,6 +217,18 @@ CASES = found() | {
 }
 
 
+if "captioning" in LIBRARY:
+    captioning = LIBRARY["captioning"]
+
+    def hung() -> captioning.PictureBatch:
+        """Two pictures of different sizes."""
+        pixels = (torch.arange(3 * 13 * 11) % 97 / 97).view(3, 13, 11)
+        src, padding = captioning.sheet([pixels, pixels[:, :6, :9]])
+        return captioning.PictureBatch(src, torch.tensor([[1, 5, 7, 2], [1, 6, 2, 0]]), padding)
+
+    CASES |= {f"captioning.{make.__name__}": Case(partial(make, WORDS, 12), batch=hung)
+              for make in captioning.CAPTIONERS.values()}  # fmt: skip
+
 
 def pairs_for(case: Case) -> list[tuple[list[int], list[int]]]:
     """Words and what is learned from them: their letters, turned round."""
@@ -334,7 +346,8 @@ MAKERS = {"arange", "as_tensor", "cartesian_prod", "empty", "eye", "from_numpy",
 # what is called under `with device`.
 ON_THE_CPU = {"sequences.pad", "transformer.sinusoids", "bottleneck.published_model", "copying.CopyVocab.table",
               "copying.generating", "copying.copy_study", "comparison.best_of_beam", "speech.mel_filters",
-              "speech.clips_of", "speech.whisper_state", "families.position_rows"}  # fmt: skip
+              "speech.clips_of", "speech.whisper_state", "families.position_rows",
+              "captioning.ink", "captioning.sheet"}  # fmt: skip
 
 
 def made_without_a_device(tree: ast.AST, name: str) -> list[str]:
