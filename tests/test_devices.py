@@ -8,6 +8,7 @@ import ast
 import copy
 import importlib
 import inspect
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -28,6 +29,7 @@ from seq2seq import (
     families,
     guided_attention,
     nonautoregressive,
+    parsing,
     rnn,
     sampling,
     sequence_labelling,
@@ -102,6 +104,15 @@ def copies(system: str) -> nn.Module:
 
 def small() -> nn.Module:
     return attention.attention_model(WORDS, WORDS, 6, 10)
+
+
+def kept_inside() -> nn.Module:
+    """A decoder kept inside a grammar of which every row of letters is."""
+    letters = WORDS.symbols[4:]
+    rows = [("", (one,)) for one in letters] + [("", pair) for pair in itertools.product(letters, repeat=2)]
+    model = small()
+    automaton = parsing.BracketAutomaton(rows, 1, "tokens", 20)
+    return EncoderDecoder(model.encoder, parsing.ConstrainedDecoder(model.decoder, automaton, WORDS, 20))
 
 
 def around(encoder: nn.Module, **sizes: int) -> nn.Module:
@@ -212,6 +223,8 @@ CASES = found() | {
     "speech, attention": Case(partial(keys, "attention"), waits=20, meta=False, batch=dialled),
     "speech, CTC": Case(partial(keys, "CTC"), nonautoregressive.ctc_loss, waits=20, meta=False, batch=dialled),
     "speech, Whisper": Case(whisper, waits=6, meta=False, batch=dialled),
+    # What may follow is looked up in Python's tuples.
+    "kept inside a grammar": Case(kept_inside, waits=100, meta=False),
     # Candidates are lists of Python's.
     "minimum risk": Case(small, exposure_bias.minimum_risk, waits=1000, meta=False, lot=True),
 }
