@@ -43,7 +43,6 @@ __all__ = [
     "Grammar",
     "Tree",
     "TreeScores",
-    "bare",
     "brackets",
     "completions",
     "constrained",
@@ -66,6 +65,7 @@ __all__ = [
     "training_sentences",
     "tree_automaton",
     "tree_of",
+    "without_words",
 ]
 
 
@@ -112,10 +112,11 @@ def leaves(tree: Tree) -> list[str]:
     return [token for token in brackets(tree) if is_leaf(token)]
 
 
-def bare(tree: Tree) -> Tree:
+def without_words(tree: Tree) -> Tree:
     """The same tree with XX for each leaf."""
     under = (
-        bare(child) if isinstance(child, Tree) else "XX" for child in tree.children
+        without_words(child) if isinstance(child, Tree) else "XX"
+        for child in tree.children
     )
     return Tree(tree.label, tuple(under))
 
@@ -259,7 +260,7 @@ def sentences(
         tree = grammar.draw(random, depths[len(found) % len(depths)])
         words = tuple(leaves(tree))
         if split_of(" ".join(words)) == split:
-            found.append(Example(words, (brackets(bare(tree)),)))
+            found.append(Example(words, (brackets(without_words(tree)),)))
     return found
 
 

@@ -15,9 +15,9 @@ from seq2seq.encoder_decoder import greedy_search
 from seq2seq.kit import device, seed_everything
 from seq2seq.kit.corpora import Example, split_of
 from seq2seq.parsing import (
-    LEXICON, NESTING, RULES, SEEN, BracketAutomaton, ConstrainedDecoder, Grammar, Tree, bare, brackets, constrained,
+    LEXICON, NESTING, RULES, SEEN, BracketAutomaton, ConstrainedDecoder, Grammar, Tree, brackets, constrained,
     depth_of, leaves, parses, right_branching, rule_automaton, score_trees, sentences, spans, statements,
-    syntax_tree, token_kinds, tree_automaton, tree_of)
+    syntax_tree, token_kinds, tree_automaton, tree_of, without_words)
 from seq2seq.rnn import vocabularies
 from seq2seq.sequences import Vocab, collate
 
@@ -71,7 +71,7 @@ def test_brackets_and_back(seed):
     tokens = brackets(tree)
     assert tree_of(tokens) == tree
     assert len(tokens) == len(leaves(tree)) + 2 * spans(tree).total()
-    assert leaves(bare(tree)) == ["XX"] * len(leaves(tree)) and spans(bare(tree)) == spans(tree)
+    assert leaves(without_words(tree)) == ["XX"] * len(leaves(tree)) and spans(without_words(tree)) == spans(tree)
 
 
 @pytest.mark.parametrize("depth", [2, 7, 20, 40])
@@ -124,14 +124,14 @@ def test_trees_of_a_depth_are_drawn_as_often_as_they_are_probable():
     kind_of = {word: kind for kind, words in LEXICON.items() for word in words}
     grammar, random, n = Grammar(), Random(1), 4000
     drawn = [grammar.draw(random, 4) for _ in range(n)]
-    counts = Counter(brackets(bare(tree)) for tree in drawn)
+    counts = Counter(brackets(without_words(tree)) for tree in drawn)
     expected = Counter()
     shapes = {}
     for tree in drawn:                  # a bare tree stands for several rows: adjectives are leaves like others
         rows = brackets(named(tree, kind_of))
         if rows not in shapes:
             shapes[rows] = chance(tree)
-            expected[brackets(bare(tree))] += chance(tree)
+            expected[brackets(without_words(tree))] += chance(tree)
     whole = grammar.exactly("S", 4)
     for shape, count in counts.most_common(6):
         assert count / n == pytest.approx(expected[shape] / whole, abs=4 * math.sqrt(count) / n)
