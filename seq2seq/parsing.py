@@ -135,14 +135,33 @@ RULES: dict[str, dict[tuple[str, ...], float]] = {
     "RC": {("that", "VP"): 0.5, ("that", "NP", "V"): 0.5},
 }
 LEXICON: dict[str, list[str]] = {
-    "Name": "Bado Kile Mosa Rano".split(),
-    "Det": "the this".split(),
-    "Adj": "small big white black".split(),
-    "N": "cat dog bird horse cow bee child girl king queen house tree book table "
-    "flower letter boat car island".split(),
-    "Verb": "sleeps waits sings".split(),
-    "V": "likes draws protects chooses".split(),
-    "P": "near behind under beside".split(),
+    "Name": ["Bado", "Kile", "Mosa", "Rano"],
+    "Det": ["the", "this"],
+    "Adj": ["small", "big", "white", "black"],
+    "N": [
+        "cat",
+        "dog",
+        "bird",
+        "horse",
+        "cow",
+        "bee",
+        "child",
+        "girl",
+        "king",
+        "queen",
+        "house",
+        "tree",
+        "book",
+        "table",
+        "flower",
+        "letter",
+        "boat",
+        "car",
+        "island",
+    ],
+    "Verb": ["sleeps", "waits", "sings"],
+    "V": ["likes", "draws", "protects", "chooses"],
+    "P": ["near", "behind", "under", "beside"],
     "that": ["that"],
 }
 
@@ -588,9 +607,9 @@ def token_kinds(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-STATEMENTS = tuple(
-    getattr(ast, name)
-    for name in "Assign AugAssign AnnAssign Expr Return Raise Assert Delete".split()
+STATEMENTS = (
+    *(ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Expr),
+    *(ast.Return, ast.Raise, ast.Assert, ast.Delete),
 )
 
 

@@ -3,7 +3,7 @@
 import ast
 import math
 from collections import Counter
-from itertools import product
+from itertools import pairwise, product
 from random import Random
 
 import pytest
@@ -15,9 +15,31 @@ from seq2seq.encoder_decoder import greedy_search
 from seq2seq.kit import device, seed_everything
 from seq2seq.kit.corpora import Example, split_of
 from seq2seq.parsing import (
-    LEXICON, NESTING, RULES, SEEN, BracketAutomaton, ConstrainedDecoder, Grammar, Tree, brackets, constrained,
-    depth_of, leaves, parses, right_branching, rule_automaton, score_trees, sentences, spans, statements,
-    syntax_tree, token_kinds, tree_automaton, tree_of, without_words)
+    LEXICON,
+    NESTING,
+    RULES,
+    SEEN,
+    BracketAutomaton,
+    ConstrainedDecoder,
+    Grammar,
+    Tree,
+    brackets,
+    constrained,
+    depth_of,
+    leaves,
+    parses,
+    right_branching,
+    rule_automaton,
+    score_trees,
+    sentences,
+    spans,
+    statements,
+    syntax_tree,
+    token_kinds,
+    tree_automaton,
+    tree_of,
+    without_words,
+)
 from seq2seq.rnn import vocabularies
 from seq2seq.sequences import Vocab, collate
 
@@ -189,15 +211,16 @@ def test_sentences_belong_to_one_split():
 
 
 def test_brackets_are_counted_as_a_bag():
-    twice = tree_of("(S (NP (NP XX )NP )NP XX )S".split())
+    twice = tree_of(["(S", "(NP", "(NP", "XX", ")NP", ")NP", "XX", ")S"])
     assert spans(twice) == {("NP", 0, 1): 2, ("S", 0, 2): 1}
-    once = Example(("a", "b"), (tuple("(S (NP XX )NP XX )S".split()),))
+    once = Example(("a", "b"), (tuple(["(S", "(NP", "XX", ")NP", "XX", ")S"]),))
     assert score_trees([brackets(twice)], [once])[:] == (1, 1, 1, 0, 2, 3, 2)
 
 
 def test_scores_by_hand():
-    gold = Example(tuple("abcde"), (tuple("(S (NP XX XX (PP XX (NP XX )NP )PP )NP (VP XX )VP )S".split()),))
-    guess = tuple("(S (NP XX XX )NP (VP XX (NP XX XX )NP )VP )S".split())
+    right = "(S (NP XX XX (PP XX (NP XX )NP )PP )NP (VP XX )VP )S"
+    gold = Example(tuple("abcde"), (tuple(right.split()),))
+    guess = tuple(["(S", "(NP", "XX", "XX", ")NP", "(VP", "XX", "(NP", "XX", "XX", ")NP", ")VP", ")S"])
     s = score_trees([guess, gold.target, ("(S",), ("(S", "XX", ")S")], [gold] * 4)
     assert s == (4, 3, 2, 1, 20, 4 + 5 + 0 + 1, 1 + 5 + 0 + 0)
     assert s.f1 == pytest.approx(2 * 6 / 30)
@@ -207,7 +230,7 @@ def test_scores_by_hand():
 
 
 def test_right_branching_has_a_bracket_at_each_word():
-    assert right_branching(3) == tuple("(S XX (NP XX (NP XX )NP )NP )S".split())
+    assert right_branching(3) == tuple(["(S", "XX", "(NP", "XX", "(NP", "XX", ")NP", ")NP", ")S"])
     assert all(len(leaves(tree_of(right_branching(n)))) == n for n in (1, 2, 9))
 
 
@@ -311,7 +334,7 @@ def test_an_untrained_model_stays_inside_the_grammar(nested, seed, width):
 def test_the_beam_finds_the_most_probable_tree_of_all(nested):
     parser, tgt = untrained(nested, 1)
     kept = constrained(parser, rule_automaton(), tgt)
-    words = "the cat that the dog likes sleeps".split()
+    words = ["the", "cat", "that", "the", "dog", "likes", "sleeps"]
     x = parser.vocab.encode(words)
     every = [[*tgt.encode(tokens), Vocab.eos] for tokens in listed(RULES, LEXICON, "S", len(words))]
     scores = [sum(row) for row in rescore(parser.model, [(x, y) for y in every])]
@@ -366,7 +389,8 @@ def test_trees_of_python():
     assert tree("(a + b) * c") == "(Expr (BinOp (BinOp Name Add Name )BinOp Mult Name )BinOp )Expr"
     assert tree("return x if y() else z") == "(Return (IfExp (Call Name )Call Name Name )IfExp )Return"
     assert tree("f(x, k=1).y") == ("(Expr (Attribute (Call Name Name (keyword Constant )keyword )Call )Attribute )Expr")
-    assert token_kinds("x1 = not f('a', 2.5e-3) # no") == tuple("NAME = not NAME ( STR , NUM )".split())
+    assert token_kinds("x1 = not f('a', 2.5e-3) # no") == (
+        "NAME", "=", "not", "NAME", "(", "STR", ",", "NUM", ")")
 
 
 def test_kinds_decide_the_tree_and_the_split():
@@ -408,7 +432,7 @@ def every_bracket(tree):
 
 def neighbours(tree):
     row = ["start", *(c.label if isinstance(c, Tree) else c for c in tree.children), "end"]
-    return list(zip(row, row[1:], strict=False))
+    return list(pairwise(row))
 
 
 def test_the_study_has_two_models_of_nearly_one_size():
