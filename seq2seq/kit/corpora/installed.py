@@ -119,8 +119,9 @@ def _is_prose(tokens: Tokens) -> bool:
 # What is markup in a docstring: a role (its text stays), backquotes, a footnote; and two points that end no sentence.
 _MARKUP = re.compile(r":[\w:]+:`[~!.]*([^`<]*)[^`]*`|`+(?:[~!.]+(?=\w))?|\s*\[\w+\]_|\b(e\.g|i\.e)\.")
 # How a paragraph begins that is no prose: a heading with a line below it, a list, a prompt, a field, a named section.
-_SECTION = re.compile(r"[^\n]*\n\s*[-=~^]{3}|\s*(?:[:|@*+-]|>>>|\.\.|\d+[.)] |(?:args|arguments|parameters|returns?|raises|"
-                      r"yields|examples?|notes?|see also|references|attributes|keyword arguments)\s*:+?\s*(?:\n|$))", re.I)
+_SECTION = re.compile(
+    r"[^\n]*\n\s*[-=~^]{3}|\s*(?:[:|@*+-]|>>>|\.\.|\d+[.)] |(?:args|arguments|parameters|returns?|raises|yields"
+    r"|examples?|notes?|see also|references|attributes|keyword arguments)\s*:+?\s*(?:\n|$))", re.IGNORECASE)
 
 
 def line_and_body(docstring: str, longest: int = 60) -> tuple[Tokens, Tokens]:
