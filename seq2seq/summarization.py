@@ -42,8 +42,8 @@ __all__ = [
     "rouge",
     "rouge_l",
     "rouge_n",
-    "sentences",
     "spaced",
+    "split_sentences",
     "sumbasic",
     "summary_model",
     "summary_study",
@@ -99,7 +99,7 @@ def rouge(said: Sequence[str], gold: Sequence[str]) -> list[float]:
     ]
 
 
-def sentences(text: Sequence[str]) -> list[tuple[str, ...]]:
+def split_sentences(text: Sequence[str]) -> list[tuple[str, ...]]:
     """The sentences of a text, each with its full stop."""
     ends = [i for i, word in enumerate(text, 1) if word in (".", "!", "?")]
     cuts = sorted({0, *ends, len(text)})
@@ -128,12 +128,12 @@ def sumbasic(text: Sequence[str], usual: set[str]) -> tuple[str, ...]:
             1, sum(w in counts for w in sentence)
         )
 
-    return max(sentences(text), key=weight)
+    return max(split_sentences(text), key=weight)
 
 
 def oracle(text: Sequence[str], gold: Sequence[str]) -> tuple[str, ...]:
     """The sentence with the best ROUGE-1: the most that taking one can reach."""
-    return max(sentences(text), key=lambda sentence: rouge(sentence, gold)[0])
+    return max(split_sentences(text), key=lambda sentence: rouge(sentence, gold)[0])
 
 
 BASELINES = (
@@ -153,7 +153,7 @@ def extract(how: str, e: Example, usual: set[str]) -> tuple[str, ...]:
         return sumbasic(e.source, usual)
     if how == "best sentence":
         return oracle(e.source, e.target)
-    return e.target if how == "the line itself" else sentences(e.source)[0]
+    return e.target if how == "the line itself" else split_sentences(e.source)[0]
 
 
 def summary_vocab(train: Sequence[Example], min_count: int = 5) -> CopyVocab:

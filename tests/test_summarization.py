@@ -26,8 +26,8 @@ from seq2seq.summarization import (
     rouge,
     rouge_l,
     rouge_n,
-    sentences,
     spaced,
+    split_sentences,
     sumbasic,
     summary_model,
     summary_vocab,
@@ -105,17 +105,17 @@ def test_rouges_doors():
 
 
 def test_sentences_are_the_text_cut_and_nothing_lost():
-    cut = [" ".join(s) for s in sentences(TEXT)]
+    cut = [" ".join(s) for s in split_sentences(TEXT)]
     assert cut == ["the cat sat .", "a dog and a dog ran after the dog !", "it is over"]
     for text in (TEXT, TEXT[:4], (), ("a",), (".",), (".", ".")):
-        cut = sentences(text)
+        cut = split_sentences(text)
         assert sum(cut, ()) == tuple(text) and all(cut)
         assert all(s[-1] in ".!?" for s in cut[:-1]) and not any(w in ".!?" for s in cut for w in s[:-1])
 
 
 def test_sumbasic_takes_the_sentence_of_frequent_words():
     assert sumbasic(TEXT, {"the", "a", "and", "it", "is"})[1] == "dog"
-    assert sumbasic(TEXT, set()) in sentences(TEXT)
+    assert sumbasic(TEXT, set()) in split_sentences(TEXT)
     assert sumbasic(("over", ".", "the", "."), {"the", "over"}) == ("over", ".")     # nothing counts: the first
 
 
@@ -125,15 +125,15 @@ def test_sumbasic_by_loops(seed):
     text = [rng.choice("aaabbcdefg.") for _ in range(30)]
     usual = {"c"}
     counts = Counter(w for w in text if w not in ".c")
-    best = max(np.mean([counts[w] for w in s if w in counts] or [0]) for s in sentences(text))
+    best = max(np.mean([counts[w] for w in s if w in counts] or [0]) for s in split_sentences(text))
     chosen = sumbasic(text, usual)
     assert np.mean([counts[w] for w in chosen if w in counts] or [0]) == pytest.approx(best)
 
 
 def test_no_sentence_beats_the_best_one():
     gold = ["a", "dog", "after", "a", "cat"]
-    assert oracle(TEXT, gold) in sentences(TEXT)
-    assert rouge(oracle(TEXT, gold), gold)[0] == max(rouge(s, gold)[0] for s in sentences(TEXT)) > 0
+    assert oracle(TEXT, gold) in split_sentences(TEXT)
+    assert rouge(oracle(TEXT, gold), gold)[0] == max(rouge(s, gold)[0] for s in split_sentences(TEXT)) > 0
 
 
 def test_extracts_are_in_the_text_and_only_two_look_at_the_line(small):
@@ -148,7 +148,7 @@ def test_extracts_are_in_the_text_and_only_two_look_at_the_line(small):
         scores = {how: rouge(extract(how, e, usual), e.target)[0] for how in BASELINES}
         assert max(scores["first sentence"], scores["SumBasic"]) <= scores["best sentence"] <= 1
         assert scores["the line itself"] == 1
-        assert extract("first sentence", e, usual) == sentences(e.source)[0]
+        assert extract("first sentence", e, usual) == split_sentences(e.source)[0]
         assert len(extract("first 10 words", e, usual)) == 10
     with pytest.raises(ValueError, match="none of"):
         extract("lead-3", small.test[0], usual)
