@@ -457,6 +457,7 @@ class StreamDecoder(SwitchedDecoder):
     ) -> tuple[Tensor, TransformerState, Tensor]:
         """tokens (B, T) -> logits (B, n, T, V) of every stream, state, weights."""
         (B, T), start = tokens.shape, state.layers[0].k.shape[2]
+        # row 0 of their table is the second stream's, the last row the first's
         ahead = self.ahead.weight.roll(1, 0)[:, None] + self.embed.rows(start + 1, T)
         ahead = self.embed.norm(ahead).flatten(0, 1).expand(B, -1, -1)  # (B, n T, D)
         x = torch.cat([self.embed(tokens, start), ahead], dim=1)

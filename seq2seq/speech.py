@@ -462,7 +462,9 @@ class Listener(NamedTuple):
         return self.tokens.index(f"<|{name}|>") + SHIFT
 
     def told(self, language: str, task: str = "transcribe") -> "Listener":
-        """Prompted: what is heard is in `language`; "transcribe" or "translate" it."""
+        """Prompted, for all later calls: what is heard is in `language`; transcribe it,
+        or "translate" it.
+        """
         names = ("startoftranscript", language, task)
         self.model.decoder.prompt = [self.id(name) for name in names]
         return self
