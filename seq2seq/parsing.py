@@ -134,6 +134,7 @@ RULES: dict[str, dict[tuple[str, ...], float]] = {
     "PP": {("P", "NP"): 1.0},
     "RC": {("that", "VP"): 0.5, ("that", "NP", "V"): 0.5},
 }
+
 LEXICON: dict[str, list[str]] = {
     "Name": ["Bado", "Kile", "Mosa", "Rano"],
     "Det": ["the", "this"],
