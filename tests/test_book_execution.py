@@ -56,15 +56,16 @@ def test_two_at_a_time_with_one_thread_each_and_a_page_of_seconds(book: Path, ca
     assert "one starts" in said and "3 to execute, 2 at a time" in said and "left" in said
     rows = BeautifulSoup((book / "_build/html/timings.html").read_text("utf-8"), "lxml").select("table.timings tr")
     cells = [[cell.get_text(strip=True) for cell in row.select("th, td")] for row in rows]
-    assert cells[0] == ["Page", "Executed in"] and cells[3][0] == "Three" and cells[4][0] == "Together"
-    assert rows[3].select_one("a")["href"] == "three.html"
+    assert cells[0] == ["Page", "Executed in"] and cells[4][0] == "Together"
+    assert {cell[0] for cell in cells[1:4]} == {"One", "Two", "Three"}
+    assert {row.select_one("a")["href"] for row in rows[1:4]} == {"one.html", "two.html", "three.html"}
 
     # Known seconds put the longest first, and what nothing changed is executed no more.
     assert build(book) == {}
     for name in ("one", "two", "three"):
         write(book, {f"{name}.md": (book / f"{name}.md").read_text("utf-8").replace("start = ", "start  = ")})
     again = build(book)
-    assert max(again, key=lambda name: again[name][0]) == "three"
+    assert max(again, key=lambda name: again[name][0]) == cells[3][0].lower()   # on a busy machine not "three"
     assert "3 to execute, 2 at a time: about" in capsys.readouterr().out
 
 
