@@ -25,7 +25,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # Threads that soon stop spinning when they wait: on busy cores torch is several times slower otherwise.
 export GOMP_SPINCOUNT ?= 3000
 
-.PHONY: help setup extras export format frontend book serve test lint looks words workflows check unit
+.PHONY: help setup extras export format frontend book serve test lint looks words workflows check replay unit
 .PHONY: notebooks gpu-notebooks talks gpu-visible gpu-plan gpu-report gpu-skip issue issue-body colab-image newest audit release-files
 .PHONY: site browser records benchmarks mutants colab-check bare-check lighthouse release clean
 .DEFAULT_GOAL := help
@@ -84,10 +84,14 @@ lint: $(READY) workflows
 workflows: $(READY) ## check the GitHub workflows with actionlint
 	@$(BIN)/python tools/workflows.py
 
-check: $(READY) ## generated files and records are up to date
+check: $(READY) ## generated files are up to date and records whole
 	@echo "== generated files and records"
 	$(BIN)/python tools/export.py --check
-	SEQ2SEQ_BUDGET=cpu OMP_NUM_THREADS=1 $(BIN)/python tools/records.py --check --jobs $(JOBS)
+	$(BIN)/python tools/records.py --check
+
+replay: $(READY) ## the first steps of what is on record, again: some minutes (BRIEF=1: of one run a study)
+	@echo "== replaying what is on record"
+	SEQ2SEQ_BUDGET=cpu OMP_NUM_THREADS=1 $(BIN)/python tools/records.py --replay --jobs $(JOBS) $(if $(BRIEF),--brief)
 
 unit: $(READY)
 	@echo "== unit tests"
@@ -168,7 +172,7 @@ benchmarks: $(PEERS)/ready ## the book's models and other libraries', side by si
 	PYTHONPATH=.:tools $(PEERS)/bin/python benchmarks/side_by_side.py
 
 colab-check: $(READY) ## run the notebooks as on a fresh Colab runtime (needs Python 3.12)
-	$(BIN)/python tools/colab_check.py --python $(COLAB_PYTHON)
+	$(BIN)/python tools/colab_check.py --python $(COLAB_PYTHON) $(if $(IF_ROOM),--if-room)
 
 colab-image: ## run the notebooks in Colab's own image (needs docker; GPUS=all for its GPU)
 	docker run --rm $(if $(GPUS),--gpus $(GPUS) --env SEQ2SEQ_DEVICE=cuda) --env JOBS --volume "$(CURDIR)":/book --workdir /book \

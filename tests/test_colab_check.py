@@ -1,6 +1,9 @@
 """What colab-check refuses. That it passes, `make colab-check` itself shows."""
 
 import os
+import sys
+import sysconfig
+from argparse import Namespace
 from pathlib import Path
 
 import colab_check
@@ -65,3 +68,23 @@ def test_only_python_312_stands_for_colab(tmp_path: Path) -> None:
         colab_check.runtime(str(other))
     with pytest.raises(colab_check.CheckError, match="does not run"):
         colab_check.runtime(str(tmp_path / "missing"))
+
+
+def test_without_room_on_the_disk_nothing_begins_and_that_is_an_error_unless_told(tmp_path, monkeypatch, capsys):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 3.12.1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(colab_check, "WORK", tmp_path / "work")
+    monkeypatch.setattr(colab_check.shutil, "disk_usage", lambda path: Namespace(free=2e9))
+    monkeypatch.setattr(sys, "argv", ["colab_check.py", "sequences", "--python", str(python)])
+    with pytest.raises(SystemExit, match="needs 10 GB, and 2 are free here"):
+        colab_check.main()
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--if-room"])
+    colab_check.main()
+    assert "are not tried as on Colab" in capsys.readouterr().out and not (tmp_path / "work").exists()
+
+
+def test_the_large_parts_of_pytorch_are_those_that_it_is_imported_from():
+    parts = colab_check.large_parts()
+    assert {"torch", "torchvision"} <= parts and not {"numpy", "pip", ".."} & parts
+    assert all(Path(sysconfig.get_path("purelib"), part).exists() for part in parts)

@@ -94,16 +94,16 @@ def test_a_study_whose_corpus_is_an_optional_extra_is_not_replayed_without_it(fo
         raise MissingCorpus("run: npm install")
 
     tool.record(TOY)
-    assert tool.check(Study("toy", run, TOY.settings, TOY.seeds)) == []
+    assert tool.replay(Study("toy", run, TOY.settings, TOY.seeds)) == []
     assert "not replayed: run: npm install" in capsys.readouterr().out
 
 
 def test_other_code_makes_rows_stale_and_keep_accepts_them_if_nothing_moved(folder, monkeypatch, capsys):
     tool.record(TOY)
-    assert tool.check(TOY) == [] and "warning" not in capsys.readouterr().out
+    assert tool.replay(TOY) == [] and "warning" not in capsys.readouterr().out
     changed_code(monkeypatch)
     assert TOY.missing() == TOY.plan()
-    assert tool.check(TOY) == [] and "the code has changed" in capsys.readouterr().out    # a warning, no more
+    assert tool.replay(TOY) == [] and "the code has changed" in capsys.readouterr().out    # a warning, no more
     TOY.keep({"rate": 3.0, "seed": 0})
     assert TOY.missing() == [settings for settings in TOY.plan() if settings != {"rate": 3.0, "seed": 0}]
     LOSSES["calls"].clear()
@@ -129,7 +129,31 @@ def test_check_replays_a_few_steps_of_every_setting_and_seed_and_allows_rounding
     tool.record(TOY)
     LOSSES["calls"].clear()
     monkeypatch.setitem(LOSSES, "scale", 1.00005)
-    assert tool.check(TOY) == [] and LOSSES["calls"] == [(1.0, 0, 5), (3.0, 1, 5)]
+    assert tool.replay(TOY) == [] and LOSSES["calls"] == [(1.0, 0, 5), (3.0, 1, 5)]
+
+
+def test_a_brief_replay_takes_one_run_of_what_todays_code_made_and_the_sample_of_the_rest(folder, monkeypatch):
+    tool.record(TOY)
+    LOSSES["calls"].clear()
+    assert tool.replay(TOY, brief=True) == [] and LOSSES["calls"] == [(1.0, 0, 5)]
+    monkeypatch.setitem(LOSSES, "scale", 1.01)
+    assert len(tool.replay(TOY, brief=True)) == 1
+    changed_code(monkeypatch)
+    assert len(tool.replay(TOY, brief=True)) == 2
+
+
+def test_check_runs_nothing_and_says_what_is_missing_foreign_or_of_other_code(folder, monkeypatch, capsys):
+    TOY.record({"seed": 0})
+    LOSSES["calls"].clear()
+    assert len(tool.check(TOY)) == 1 and "not on record" in tool.check(TOY)[0]
+    tool.record(TOY)
+    LOSSES["calls"].clear()
+    monkeypatch.setitem(LOSSES, "scale", 2.0)
+    capsys.readouterr()
+    assert tool.check(TOY) == [] and not LOSSES["calls"] and "warning" not in capsys.readouterr().out
+    assert "not in the study's plan" in tool.check(Study("toy", toy_run, ({},), (0, 1)))[0]
+    changed_code(monkeypatch)
+    assert tool.check(TOY) == [] and "the code has changed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("settings, seeds", [(1, 3), (2, 3), (3, 2), (7, 3), (1, 1)])
@@ -152,29 +176,29 @@ def test_check_finds_a_study_that_ignores_its_seed(folder):
     deaf = Study("toy", lambda *, seed, **rest: toy_run(seed=0, **rest), TOY.settings, TOY.seeds)
     with pytest.MonkeyPatch.context() as patch:
         changed_code(patch)
-        assert len(tool.check(deaf)) == 1
+        assert len(tool.replay(deaf)) == 1
 
 
 @pytest.mark.parametrize("scale", [1.01, 0.99, 1.0002, float("nan"), float("inf"), -1.0])
 def test_check_finds_losses_that_moved(folder, monkeypatch, scale):
     tool.record(TOY)
     monkeypatch.setitem(LOSSES, "scale", scale)
-    problems = tool.check(TOY)
+    problems = tool.replay(TOY)
     assert len(problems) == 2 and all("the first losses are" in problem for problem in problems)
 
 
 def test_check_finds_a_run_that_stops_too_early_and_one_that_is_not_there(folder, monkeypatch):
     TOY.record({"seed": 0})
-    assert "not on record" in tool.check(TOY)[0] and len(tool.check(TOY)) == 1
+    assert "not on record" in tool.replay(TOY)[0] and len(tool.replay(TOY)) == 1
     short = Study("toy", lambda *, seed, until: {"losses": [1.0]}, settings=({},), seeds=(0,))
     monkeypatch.setattr(tool, "source_hash", lambda run: "other")
-    assert len(tool.check(short)) == 1 and "the first losses are" in tool.check(short)[0]
+    assert len(tool.replay(short)) == 1 and "the first losses are" in tool.replay(short)[0]
 
 
 def test_check_finds_rows_of_no_plan(folder):
     tool.record(TOY)
     fewer = Study("toy", toy_run, settings=({},), seeds=(0, 1))
-    assert len(tool.check(fewer)) == 1 and "not in the study's plan: [{'rate': 3" in tool.check(fewer)[0]
+    assert len(tool.replay(fewer)) == 1 and "not in the study's plan: [{'rate': 3" in tool.replay(fewer)[0]
 
 
 def scored(*, seed: int = 0, until: int | None = None) -> dict:
@@ -186,9 +210,9 @@ def scored(*, seed: int = 0, until: int | None = None) -> dict:
 def test_a_study_without_losses_is_scored_again(folder, monkeypatch, scale, problems):
     study = Study("toy", scored, settings=({},), seeds=(0,))
     tool.record(study)
-    assert study.rows()[0]["first_losses"] == [] and tool.check(study) == []
+    assert study.rows()[0]["first_losses"] == [] and tool.replay(study) == []
     monkeypatch.setitem(LOSSES, "scale", scale)
-    assert len(tool.check(study)) == problems and all("the results are" in text for text in tool.check(study))
+    assert len(tool.replay(study)) == problems and all("the results are" in text for text in tool.replay(study))
 
 
 @pytest.mark.parametrize("changed", [
@@ -214,7 +238,7 @@ def test_settings_may_be_tuples_and_results_numpys(folder):
     with pytest.MonkeyPatch.context() as patch:
         changed_code(patch)
         tool.record(study)
-        assert study.missing() == [] and tool.check(study) == []
+        assert study.missing() == [] and tool.replay(study) == []
         study.keep({"sizes": (3, 5), "seed": 7})
     assert study.rows()[0]["first_losses"] == [2.0, 1.0]
     assert study.results({"sizes": (3, 5)}) == [{"score": 0.5, "counts": [3, [4]], "right": True}]
@@ -523,14 +547,14 @@ def test_losses_of_another_kind_of_device_are_compared_loosely_and_check_says_so
         tool.record(TOY)
     on_a_gpu(monkeypatch, made)
     monkeypatch.setitem(LOSSES, "scale", 1.001)
-    assert len(tool.check(TOY)) == 2              # on the same kind only rounding is forgiven
+    assert len(tool.replay(TOY)) == 2              # on the same kind only rounding is forgiven
     on_a_gpu(monkeypatch, replayed)
     capsys.readouterr()
-    assert tool.check(TOY) == []
+    assert tool.replay(TOY) == []
     told = f"made on {made or 'a CPU'}, replayed on {replayed or 'a CPU'}: its first losses are compared within 3%"
     assert capsys.readouterr().out.count(told) == 2
     monkeypatch.setitem(LOSSES, "scale", 1.04)
-    assert len(tool.check(TOY)) == 2
+    assert len(tool.replay(TOY)) == 2
 
 
 def test_scores_without_losses_are_not_compared_with_those_of_another_kind_of_device(folder, monkeypatch, capsys):
@@ -541,9 +565,9 @@ def test_scores_without_losses_are_not_compared_with_those_of_another_kind_of_de
         on_a_gpu(patch)
         study.record({"seed": 0})
         monkeypatch.setitem(LOSSES, "scale", 1.01)
-        assert len(tool.check(study)) == 1
+        assert len(tool.replay(study)) == 1
     capsys.readouterr()
-    assert tool.check(study) == [] and "its results are not compared" in capsys.readouterr().out
+    assert tool.replay(study) == [] and "its results are not compared" in capsys.readouterr().out
 
 
 def test_keep_says_what_it_compared_loosely(folder, monkeypatch, capsys):
@@ -591,13 +615,14 @@ def side_run(*, rate: int, seed: int, until: int | None = None) -> dict:
 
 
 def test_the_command_records_checks_and_keeps(command, monkeypatch, capsys):
-    assert command("--check") == 1 and "not on record" in capsys.readouterr().out
+    assert command("--replay") == 1 and "not on record" in capsys.readouterr().out
     assert command() == 0 and len(TOY.rows()) == 4
-    assert command("--check") == 0 and "1 records agree" in capsys.readouterr().out
+    assert command("--replay", "--brief") == 0 and "1 records agree" in capsys.readouterr().out
+    assert command("--check") == 0 and "1 records are whole" in capsys.readouterr().out
     changed_code(monkeypatch)
     assert command("--keep") == 0 and "kept {'seed': 0}" in capsys.readouterr().out
     monkeypatch.setitem(LOSSES, "scale", 2.0)
-    assert command("--check") == 1
+    assert command("--replay") == 1
 
 
 def test_studies_are_found_by_name_in_the_chapters():

@@ -22,6 +22,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from importlib.metadata import distributions
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -34,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "_build/colab"
 PACKAGES = ROOT / "tools/colab.txt"
 BARE = ROOT / "_build/bare"
+ROOM = 10e9          # bytes: the packages, and as they are downloaded
 INSTALL_LIMIT = 120  # seconds for Colab's install cell; without its downloads it takes 20
 JOBS = int(os.environ.get("JOBS", "2"))
 SHOWN = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "ipython", "ipywidgets")
@@ -43,6 +45,10 @@ Snapshot = dict[str, int]  # NAME-VERSION.dist-info -> when pip wrote it (ns)
 
 class CheckError(Exception):
     """A notebook does not work as it would have to on Colab."""
+
+
+class NoRoom(CheckError):
+    """There is no room on the disk for what a Colab runtime holds."""
 
 
 def run(*command: str | Path, **options: object) -> str:
@@ -68,6 +74,8 @@ def runtime(python: str) -> tuple[Path, Snapshot]:
     inside = WORK / "venv/bin/python"
     made = json.loads(stamp.read_text()) if stamp.exists() else {"made for": None}
     if made["made for"] != wanted:
+        if (free := shutil.disk_usage(ROOT).free) < ROOM:
+            raise NoRoom(f"what a Colab runtime holds needs {ROOM / 1e9:.0f} GB, and {free / 1e9:.0f} are free here")
         print(f"setting up a runtime with Python {version} and the packages of {PACKAGES.name}", flush=True)
         start = time.perf_counter()
         shutil.rmtree(WORK, ignore_errors=True)
@@ -222,12 +230,24 @@ def check_installation(python: Path, base: Snapshot, folder: Path, cell: nbforma
 
 
 def bare(python: str) -> tuple[Path, Snapshot]:
-    """A new environment that holds only ipykernel: its Python and what is installed."""
+    """A new environment that holds only ipykernel and this one's PyTorch: its Python and what is installed."""
     shutil.rmtree(BARE, ignore_errors=True)
     run(python, "-m", "venv", BARE)
     inside = BARE / "bin/python"
     run(inside, "-m", "pip", "install", "--disable-pip-version-check", "ipykernel")
+    site, ours = next((BARE / "lib").glob("python3*/site-packages")), Path(sysconfig.get_path("purelib"))
+    if site.parent.name != ours.parent.name:
+        raise CheckError(f"{python} is {site.parent.name}, and .venv, whose PyTorch is linked, {ours.parent.name}")
+    for name in large_parts():
+        (site / name).symlink_to(ours / name)
     return inside, snapshot(inside)
+
+
+def large_parts() -> set[str]:
+    """What PyTorch, and what it brings for a GPU, have in this environment's site-packages."""
+    names = {distribution: distribution.metadata["Name"].lower() for distribution in distributions()}
+    chosen = [each for each, name in names.items() if re.match("torch|triton|nvidia-|cuda-", name)]
+    return {file.parts[0] for each in chosen for file in each.files} - {".."}
 
 
 def prepare(scratch: Path, python: Path, budget: str) -> None:
@@ -246,6 +266,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="chapters, by name (default: all)")
     parser.add_argument("--python", default="python3.12", help="a Python 3.12 (default: python3.12)")
     parser.add_argument("--bare", action="store_true", help="in an environment of ipykernel alone, of any Python")
+    parser.add_argument("--if-room", action="store_true", help="do without where the disk has too little room")
     parser.add_argument("--here", action="store_true", help="in the environment that runs this: in Colab's image")
     parser.add_argument("--budget", default="smoke", choices=["smoke", "cpu", "full"])
     options = parser.parse_args()
@@ -270,7 +291,7 @@ def main() -> None:
             seconds = check_first(paths[0], python, {} if options.bare else base, folders[paths[0]])
             if options.bare:
                 check_imports(notebooks, python, folders[paths[0]])
-                shutil.rmtree(BARE)   # some gigabytes
+                shutil.rmtree(BARE)
             else:
                 with ThreadPool(JOBS) as pool:
                     failures += filter(None, pool.imap(lambda path: check_next(path, folders[path]), paths[1:]))
@@ -280,6 +301,8 @@ def main() -> None:
                 run(*tests, env={**os.environ, "WIDGETS_PYTHON": str(python)})
                 restore(python, base)
         except (CheckError, *NOTEBOOK_ERRORS) as error:
+            if isinstance(error, NoRoom) and options.if_room:
+                return print(f"{error}: the notebooks are not tried as on Colab")
             sys.exit(f"the check of the notebooks failed: {plain(error)}")
     if seconds > INSTALL_LIMIT and not options.bare:
         failures.append(f"the install cell took {seconds:.0f} s, over {INSTALL_LIMIT}")

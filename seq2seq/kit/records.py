@@ -2,7 +2,7 @@
 
 A chapter defines a function that trains and scores one setting and wraps it in a `Study`. `make records` runs what
 is missing or out of date, one run at a time, and writes `seq2seq/records/NAME.json` after every run, so a kill loses
-one run at most. Each row carries its settings, its seed, its first losses and where it was run. `make check` replays
+one run at most. Each row carries its settings, its seed, its first losses and where it was run. `make replay` replays
 the first losses, or all of a run that has none; a source that has changed since the run only warns.
 
 What a GPU draws, such as dropout, no other device can draw again. A row that was made on another device than the one at
@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -295,7 +296,7 @@ def source_hash(function: Callable) -> str:
         if (module, name) in code:
             continue
         if module not in names_of:
-            names_of[module] = top_level_names(ast.parse(inspect.getsource(importlib.import_module(module))))
+            names_of[module] = top_level_names(parsed(inspect.getsource(importlib.import_module(module))))
         defined, imported = names_of[module]
         if name in imported:
             pending.append(imported[name])
@@ -307,6 +308,12 @@ def source_hash(function: Callable) -> str:
             pending += [inside.get(other, (module, other)) for other in used]
     text = "".join(f"{name} {code[name]}" for name in sorted(code))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@lru_cache
+def parsed(source: str) -> ast.Module:
+    """The syntax tree of a module, parsed once for all the studies that reach it."""
+    return ast.parse(source)
 
 
 def top_level_names(tree: ast.Module | ast.FunctionDef) -> tuple[dict[str, ast.stmt], dict[str, tuple[str, str]]]:
