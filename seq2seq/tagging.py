@@ -292,7 +292,7 @@ SHOWN = (
     "Yet Maude had suggested that Sarah return to New York .",
     "Five candidates seek the place vacated by Secretary Hugh G. Stout .",
     "Andy Bartha and his trio have booked into Oceania Lounge .",
-    "Where Cuddleback Brook purled into the Neversink was a magnificent swimming hole .",
+    "Dismounting , Russ looked about hastily .",
     "At the prearranged time , Greg started the engine and taxied out .",
 )
 
@@ -314,7 +314,7 @@ def tag_brown(system: str, seed: int, until: int | None = None) -> dict:
     model = WordTagger(lexicon, len(tags), **TAGGERS[system])
     stream = training_batches(numericalise(splits.train, lexicon, tags), 64, seed)
     losses = train(
-        model, stream, 800, loss=tag_loss, lr=1e-2, until=until, label=system
+        model, stream, 800, loss=tag_loss, lr=2e-2, until=until, label=system
     ).losses
     said = best_labels(
         label_log_probs(model, lexicon, [e.source for e in splits.test]), tags
@@ -490,7 +490,7 @@ def tag_names(lower: bool, seed: int, until: int | None = None) -> dict:
     model = WordTagger(lexicon, len(tags))
     stream = training_batches(numericalise(splits.train, lexicon, tags), 64, seed)
     losses = train(
-        model, stream, 400, loss=tag_loss, lr=1e-2, until=until, label="names"
+        model, stream, 400, loss=tag_loss, lr=2e-2, until=until, label="names"
     ).losses
     scores = label_log_probs(model, lexicon, [e.source for e in splits.test])
     free, own = best_labels(scores, tags), tags.symbols[len(Vocab.special) :]
