@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seq2seq.kit import corpora, device_of, seed_everything, train
 from seq2seq.kit.corpora import Example, Splits
-from seq2seq.kit.records import Study, digits
+from seq2seq.kit.records import Study, digits, load_weights
 from seq2seq.kit.search import evaluating
 from seq2seq.sequence_labelling import tag_loss, turned
 from seq2seq.sequences import (
@@ -42,6 +42,7 @@ __all__ = [
     "bio_moves",
     "brown_sentences",
     "capitals",
+    "english_tags",
     "impossible",
     "label_log_probs",
     "lexicon_and_tags",
@@ -60,6 +61,68 @@ __all__ = [
     "watched_word",
     "wrong_in_each",
 ]
+
+
+def tag_by_table(seed: int = 0, until: int | None = None) -> dict:
+    """What tables and rules score on Brown's test, and what the page shows of it."""
+    splits, names, small = brown_sentences(), name_examples(), name_examples(True)
+    counts = Counter(word for e in splits.train for word in e.source)
+    known = {word for word, _ in counts.most_common(8000)}
+
+    def cut(words: Sequence[str]) -> tuple[str, ...]:
+        return tuple(word if word in known else "<unk>" for word in words)
+
+    few = UsualTags(Example(cut(e.source), e.targets) for e in splits.train)
+    tables = {
+        "usual tag, 8,000 words": lambda words: few(cut(words)),
+        "usual tag": UsualTags(splits.train, longest=0),
+        "usual tag, endings": UsualTags(splits.train),
+    }
+    said = {
+        how: [table(e.source) for e in splits.test] for how, table in tables.items()
+    }
+    rules = {
+        "always O": lambda sentence: ["O"] * len(sentence),
+        "capitals": capitals,
+        "names met": Gazetteer(names.train),
+        "usual label, endings": UsualTags(names.train),
+    }
+    lowered = {
+        "names met": Gazetteer(small.train),
+        "usual label, endings": UsualTags(small.train),
+    }
+    tags_of = defaultdict(Counter)
+    for e in splits.train:
+        for word, tag in zip(e.source, e.target, strict=True):
+            tags_of[word][tag] += 1
+    several = {word for word, found in tags_of.items() if len(found) > 1}
+    shown = shown_in(splits.test)
+    return {
+        "groups": {
+            how: scored_groups(rows, splits.test, known, counts)
+            for how, rows in said.items()
+        },
+        "wrong": {
+            how: digits(wrong_in_each(rows, splits.test)) for how, rows in said.items()
+        },
+        "names": {
+            how: scored_names([rule(e.source) for e in names.test], names.test)
+            for how, rule in rules.items()
+        },
+        "names in small letters": {
+            how: scored_names([rule(e.source) for e in small.test], small.test)
+            for how, rule in lowered.items()
+        },
+        "tags": len({tag for e in splits.train for tag in e.target}),
+        "words": len(counts),
+        "several": sum(counts[word] for word in several) / counts.total(),
+        "that": dict(tags_of["that"].most_common()),
+        "shown": [[" ".join(e.source), " ".join(e.target)] for e in shown],
+        "usual": [" ".join(tables["usual tag, endings"](e.source)) for e in shown],
+    }
+
+
+TABLES = Study("tagging-tables", tag_by_table, ({},), seeds=(0,))
 
 
 class UsualTags:
@@ -378,42 +441,6 @@ def precision_recall_f1(shared: int, said: int, gold: int) -> tuple[float, ...]:
     )
 
 
-def viterbi(scores: Tensor, moves: Tensor, first: Tensor) -> list[int]:
-    """The row of labels with the greatest sum of scores and moves (Viterbi, 1967).
-
-    scores (S, L) of each word's labels, moves (L, L) from a label to the next, first
-    (L) of the label that begins; -inf forbids. ValueError where all rows are forbidden.
-    """
-    best, back = scores[0] + first, []  # (L): the best row so far that ends so
-    for score in scores[1:]:
-        ways = best[:, None] + moves  # (L, L)
-        best, came = ways.max(dim=0)
-        best = best + score
-        back.append(came)
-    if best.max() == -torch.inf:
-        raise ValueError("every row of labels is forbidden")
-    labels = [int(best.argmax())]
-    for came in reversed(back):
-        labels.append(int(came[labels[-1]]))
-    return labels[::-1]
-
-
-def bio_moves(tags: Vocab) -> tuple[Tensor, Tensor]:
-    """For B, I and O: 0 where one may follow the other, -inf for an I after O.
-
-    -> moves (labels, labels), and first (labels), since no sentence begins with I.
-    """
-    labels = tags.symbols[len(Vocab.special) :]
-    moves = torch.zeros(len(labels), len(labels))
-    moves[labels.index("O"), labels.index("I")] = -torch.inf
-    return moves, moves[labels.index("O")].clone()
-
-
-def impossible(labels: Sequence[str]) -> int:
-    """How many I in a row of labels have neither a B nor an I before them."""
-    return sum(b == "I" and a == "O" for a, b in zip(["O", *labels], labels))
-
-
 def name_examples(lower: bool = False) -> Splits:
     """Brown's sentences with their names as B, I and O; in small letters if `lower`."""
 
@@ -513,63 +540,54 @@ def tag_names(lower: bool, seed: int, until: int | None = None) -> dict:
 NAMED = Study("tagging-names", tag_names, ({"lower": False}, {"lower": True}))
 
 
-def tag_by_table(seed: int = 0, until: int | None = None) -> dict:
-    """What tables and rules score on Brown's test, and what the page shows of it."""
-    splits, names, small = brown_sentences(), name_examples(), name_examples(True)
-    counts = Counter(word for e in splits.train for word in e.source)
-    known = {word for word, _ in counts.most_common(8000)}
+def viterbi(scores: Tensor, moves: Tensor, first: Tensor) -> list[int]:
+    """The row of labels with the greatest sum of scores and moves (Viterbi, 1967).
 
-    def cut(words: Sequence[str]) -> tuple[str, ...]:
-        return tuple(word if word in known else "<unk>" for word in words)
-
-    few = UsualTags(Example(cut(e.source), e.targets) for e in splits.train)
-    tables = {
-        "usual tag, 8,000 words": lambda words: few(cut(words)),
-        "usual tag": UsualTags(splits.train, longest=0),
-        "usual tag, endings": UsualTags(splits.train),
-    }
-    said = {
-        how: [table(e.source) for e in splits.test] for how, table in tables.items()
-    }
-    rules = {
-        "always O": lambda sentence: ["O"] * len(sentence),
-        "capitals": capitals,
-        "names met": Gazetteer(names.train),
-        "usual label, endings": UsualTags(names.train),
-    }
-    lowered = {
-        "names met": Gazetteer(small.train),
-        "usual label, endings": UsualTags(small.train),
-    }
-    tags_of = defaultdict(Counter)
-    for e in splits.train:
-        for word, tag in zip(e.source, e.target, strict=True):
-            tags_of[word][tag] += 1
-    several = {word for word, found in tags_of.items() if len(found) > 1}
-    shown = shown_in(splits.test)
-    return {
-        "groups": {
-            how: scored_groups(rows, splits.test, known, counts)
-            for how, rows in said.items()
-        },
-        "wrong": {
-            how: digits(wrong_in_each(rows, splits.test)) for how, rows in said.items()
-        },
-        "names": {
-            how: scored_names([rule(e.source) for e in names.test], names.test)
-            for how, rule in rules.items()
-        },
-        "names in small letters": {
-            how: scored_names([rule(e.source) for e in small.test], small.test)
-            for how, rule in lowered.items()
-        },
-        "tags": len({tag for e in splits.train for tag in e.target}),
-        "words": len(counts),
-        "several": sum(counts[word] for word in several) / counts.total(),
-        "that": dict(tags_of["that"].most_common()),
-        "shown": [[" ".join(e.source), " ".join(e.target)] for e in shown],
-        "usual": [" ".join(tables["usual tag, endings"](e.source)) for e in shown],
-    }
+    scores (S, L) of each word's labels, moves (L, L) from a label to the next, first
+    (L) of the label that begins; -inf forbids. ValueError where all rows are forbidden.
+    """
+    best, back = scores[0] + first, []  # (L): the best row so far that ends so
+    for score in scores[1:]:
+        ways = best[:, None] + moves  # (L, L)
+        best, came = ways.max(dim=0)
+        best = best + score
+        back.append(came)
+    if best.max() == -torch.inf:
+        raise ValueError("every row of labels is forbidden")
+    labels = [int(best.argmax())]
+    for came in reversed(back):
+        labels.append(int(came[labels[-1]]))
+    return labels[::-1]
 
 
-TABLES = Study("tagging-tables", tag_by_table, ({},), seeds=(0,))
+def bio_moves(tags: Vocab) -> tuple[Tensor, Tensor]:
+    """For B, I and O: 0 where one may follow the other, -inf for an I after O.
+
+    -> moves (labels, labels), and first (labels), since no sentence begins with I.
+    """
+    labels = tags.symbols[len(Vocab.special) :]
+    moves = torch.zeros(len(labels), len(labels))
+    moves[labels.index("O"), labels.index("I")] = -torch.inf
+    return moves, moves[labels.index("O")].clone()
+
+
+def impossible(labels: Sequence[str]) -> int:
+    """How many I in a row of labels have neither a B nor an I before them."""
+    return sum(b == "I" and a == "O" for a, b in zip(["O", *labels], labels))
+
+
+def english_tags(
+    sentences: Sequence[Sequence[str]], weights: str = "tagging-brown"
+) -> tuple[list[list[str]], list[Tensor], Vocab]:
+    """Brown's tags for sentences of words, by the tagger on record.
+
+    -> the best tags, the log-probabilities of all (words, tags), and the tags.
+    """
+    results = TAGGED.results({"system": "both ways, spelled"})
+    [kept] = [result for result in results if "known" in result]
+    words = {word for sentence in sentences for word in sentence}
+    lexicon, tags = Lexicon(kept["known"].split(), words), Vocab(kept["tags"].split())
+    model = WordTagger(lexicon, len(tags))
+    model.load_state_dict(load_weights(weights))
+    scores = label_log_probs(model, lexicon, sentences)
+    return best_labels(scores, tags), scores, tags
