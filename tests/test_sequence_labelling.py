@@ -13,9 +13,7 @@ from test_sequences import HIDDEN, LABELS, WIDTH, V, padding_of, rows, seed  # n
 from torch import nn
 from torch.nn import functional as F
 
-from seq2seq import sequence_labelling
-from seq2seq.kit.corpora import Example, Splits
-from seq2seq.kit.training import History
+from seq2seq.kit.corpora import Example
 from seq2seq.sequence_labelling import (
     NEVER,
     SILENT,

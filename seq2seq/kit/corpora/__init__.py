@@ -24,8 +24,8 @@ from seq2seq.kit.corpora.speech import (
 from seq2seq.kit.corpora.talks import LONGEST, talks
 from seq2seq.kit.corpora.words import G2PWeights, brown, g2p_weights, pronunciations, showcase
 
-__all__ = ["CAPTIONS", "LONGEST", "PLACEHOLDER", "SUMMARISED", "Aligned", "DamagedCorpus", "Example", "G2PWeights",
-           "MissingCorpus", "NO_NAME", "Picture", "Prompt", "Splits", "WhisperWeights", "brown", "combination", "docstrings",
-           "draw", "g2p_weights", "line_and_body", "messages", "misspellings", "phrase_grammar", "pictures",
-           "prompt_texts", "prompts", "pronunciations", "prose", "recording", "roles", "showcase", "spelled", "split_of",
-           "summaries", "talks", "template", "tokenize", "whisper_weights"]
+__all__ = ["CAPTIONS", "LONGEST", "NO_NAME", "PLACEHOLDER", "SUMMARISED", "Aligned", "DamagedCorpus", "Example",
+           "G2PWeights", "MissingCorpus", "Picture", "Prompt", "Splits", "WhisperWeights", "brown", "combination",
+           "docstrings", "draw", "g2p_weights", "line_and_body", "messages", "misspellings", "phrase_grammar",
+           "pictures", "prompt_texts", "prompts", "pronunciations", "prose", "recording", "roles", "showcase",
+           "spelled", "split_of", "summaries", "talks", "template", "tokenize", "whisper_weights"]
