@@ -35,6 +35,7 @@ from seq2seq import (
     sequence_labelling,
     sequences,
     speech,
+    tagging,
     teacher_forcing,
 )
 from seq2seq.encoder_decoder import EncoderDecoder
@@ -186,6 +187,8 @@ CASES = found() | {
     "Classifier, Elman": Case(lambda: sequences.Classifier(V, V, 5, 7, cell="elman"), label_loss),
     "ElmanRNN": Case(ElmanTagger, sequence_labelling.tag_loss, same_length=True),
     "Tagger": Case(lambda: sequence_labelling.Tagger(V, V, 5, 8), sequence_labelling.tag_loss, same_length=True),
+    "WordTagger": Case(lambda: tagging.WordTagger(tagging.Lexicon("abcde", WORDS.symbols[4:]), V, 5, 8, letters=3),
+                       sequence_labelling.tag_loss, same_length=True),
     "bag and window": Case(lambda: teacher_forcing.build(WORDS, WORDS, positions=9, hidden_size=10)),
     **{f"context, {cell}": Case(partial(context, layers=2, dropout=0.1, cell=cell)) for cell in ("rnn", "gru")},
     # The lengths of packed sequences have to be known on the CPU.

@@ -13,9 +13,7 @@ from test_sequences import HIDDEN, LABELS, WIDTH, V, padding_of, rows, seed  # n
 from torch import nn
 from torch.nn import functional as F
 
-from seq2seq import sequence_labelling
-from seq2seq.kit.corpora import Example, Splits
-from seq2seq.kit.training import History
+from seq2seq.kit.corpora import Example
 from seq2seq.sequence_labelling import (
     NEVER,
     SILENT,
@@ -329,82 +327,3 @@ def test_token_accuracy_leaves_out_padding_and_eos():
     for nothing in (0, 2):
         with pytest.raises(ValueError, match="scored"):
             token_accuracy(torch.zeros_like(gold), torch.full_like(gold, nothing))
-
-
-# The study
-
-def brown(n):
-    """Sentences of nouns n0 … n9 and verbs v0 … v9; "saw" is a noun after a verb and a verb after a noun."""
-    rng, found = random.Random(n), set()
-    while len(found) < n:
-        words, parts = [], []
-        for i in range(rng.randrange(2, 9)):
-            part = "NV"[i % 2]
-            words.append("saw" if i and rng.random() < 0.4 else f"{part.lower()}{rng.randrange(10)}")
-            parts.append(part)
-        found.add((tuple(words), tuple(parts)))
-    return [Example(words, (parts,)) for words, parts in sorted(found)]
-
-
-def study(monkeypatch, train, test, **arguments):
-    asked = []
-
-    def counted(model, batches, steps, **options):
-        asked.append((steps, options.pop("until")))
-        return kit_train(model, batches, 60, until=arguments.get("until"), **options)
-
-    kit_train = sequence_labelling.train
-    with monkeypatch.context() as patch:
-        patch.setattr(sequence_labelling.corpora, "brown", lambda: Splits(train, brown(3), test))
-        patch.setattr(sequence_labelling, "train", counted)
-        return asked, sequence_labelling.part_of_speech(**arguments)
-
-
-def test_the_study_trains_on_train_and_scores_on_test(monkeypatch):
-    train, test = brown(400), brown(50)
-    asked, result = study(monkeypatch, train, test, seed=0)
-    assert asked == [(2000, None)] and result["tags"] == 2 and len(result["losses"]) == 60
-    assert result["words"] == sum(len(e.source) for e in test)
-    assert 0.6 < result["usual"] < 0.95 < result["tagger"]
-    assert study(monkeypatch, train, test, seed=0)[1] == result
-    assert study(monkeypatch, train, test, seed=1)[1]["losses"] != result["losses"]
-    early = study(monkeypatch, train, test, seed=0, until=3)[1]
-    assert early["losses"] == result["losses"][:3] and early["usual"] == result["usual"]
-    # labels of the test split that contradict those of the training split are counted, and not learned
-    other = [Example(e.source, (tuple({"N": "V", "V": "N"}[p] for p in e.target),)) for e in test]
-    assert study(monkeypatch, train, other, seed=0)[1]["tagger"] < 0.05
-    assert study(monkeypatch, train, other, seed=0)[1]["losses"] == result["losses"]
-
-
-def test_the_study_leaves_out_long_sentences_and_rare_words(monkeypatch):
-    seen = []
-
-    def looked_at(model, batches, steps, **options):
-        batch = next(batches)
-        seen.append((len(batch), batch.src.shape[1], model.forwards.embedding.weight.shape, model.score.out_features))
-        return History([1.0])
-
-    train = [Example(("n0",) * n, (("V",) * n,)) for n in (1, 40)] + [Example(("n1",) * 41, (("X",) * 41,))]
-    rare = [Example((f"w{i}",), (("N",),)) for i in range(9000)]
-    for examples in (train, train + rare):
-        monkeypatch.setattr(sequence_labelling.corpora, "brown", lambda train=examples: Splits(train, [], train[:2]))
-        monkeypatch.setattr(sequence_labelling, "train", looked_at)
-        sequence_labelling.part_of_speech(0)
-    assert seen[0] == (2, 41, (5, 64), 5)      # 40 words and EOS; n0 and V, and the special symbols
-    assert seen[1][0] == 64 and seen[1][2] == (8004, 64)
-
-
-def test_a_seed_decides_the_studys_model_and_its_order(monkeypatch):
-    runs = []
-
-    def looked_at(model, batches, steps, **options):
-        runs.append((torch.cat([weights.flatten() for weights in model.parameters()]), next(batches).src.tolist()))
-        return History([1.0])
-
-    examples = brown(200)
-    monkeypatch.setattr(sequence_labelling.corpora, "brown", lambda: Splits(examples, [], examples[:9]))
-    monkeypatch.setattr(sequence_labelling, "train", looked_at)
-    for number in (0, 0, 1):
-        sequence_labelling.part_of_speech(number)
-    (first, order), (same, again), (other, another) = runs
-    assert torch.equal(first, same) and not torch.equal(first, other) and order == again != another
