@@ -363,7 +363,7 @@ MAKERS = {"arange", "as_tensor", "cartesian_prod", "empty", "eye", "from_numpy",
 ON_THE_CPU = {"sequences.pad", "transformer.sinusoids", "bottleneck.published_model", "copying.CopyVocab.table",
               "copying.generating", "copying.copy_study", "comparison.best_of_beam", "speech.mel_filters",
               "speech.clips_of", "speech.whisper_state", "families.position_rows",
-              "captioning.ink", "captioning.sheet"}  # fmt: skip
+              "captioning.ink", "captioning.sheet", "tagging.bio_moves"}  # fmt: skip
 
 
 def made_without_a_device(tree: ast.AST, name: str) -> list[str]:
