@@ -44,6 +44,7 @@ from seq2seq.teacher_forcing import transduce
 __all__ = [
     "FIRST_LABEL",
     "LABELLED",
+    "NEAREST",
     "ORDERS",
     "LabelSet",
     "OnceDecoder",
@@ -57,11 +58,13 @@ __all__ = [
     "build_labeller",
     "by_frequency",
     "chain_sets",
+    "held_out_nats",
     "label_probabilities",
     "label_study",
     "mass_left",
     "multi_hot",
     "nearest_sources",
+    "nearest_study",
     "once",
     "own_choice",
     "own_order",
@@ -72,7 +75,6 @@ __all__ = [
     "set_scores",
     "sigmoid_nats",
     "signature_sets",
-    "test_nats",
 ]
 
 
@@ -80,13 +82,15 @@ FIRST_LABEL = len(Vocab.special)  # ids below it are PAD, BOS, EOS, UNK
 
 
 @lru_cache(maxsize=2)
-def signature_sets(least: int = 20) -> tuple[Splits, Vocab, Vocab]:
+def signature_sets(
+    least: int = 20, *, pinned: bool = False
+) -> tuple[Splits, Vocab, Vocab]:
     """Functions with at least one label, the words of sources, and the labels.
 
     A label is a parameter of `least` training functions; the most frequent is id 4. A
     target is the set in the signature's order, without parameters that are no labels.
     """
-    whole = corpora.signatures()
+    whole = corpora.signatures(pinned=pinned)
     count = Counter(name for e in whole.train for name in e.target)
     names = sorted((n for n in count if count[n] >= least), key=lambda n: -count[n])
     labels, splits = Vocab(names), Splits([], [], [])
@@ -200,8 +204,7 @@ def sequence_nats(model: nn.Module, batch: Batch) -> Tensor:
 
 def reordered(tgt: Tensor, keys: Tensor) -> Tensor:
     """tgt (B, T) with each row's labels by rising keys (B, T); BOS, EOS, PAD stay."""
-    keys = keys.to(tgt.device, torch.float, non_blocking=True)
-    keys = keys.masked_fill(tgt < FIRST_LABEL, torch.inf)
+    keys = keys.float().masked_fill(tgt < FIRST_LABEL, torch.inf)
     keys = keys.masked_fill(tgt == Vocab.bos, -torch.inf)
     return tgt.gather(1, keys.argsort(dim=1, stable=True))
 
@@ -229,11 +232,11 @@ def own_order(model: EncoderDecoder, batch: Batch, drawn: bool = False) -> Tenso
     return torch.where(tgt >= FIRST_LABEL, torch.stack(told, dim=1), tgt)
 
 
-def mass_left(model: EncoderDecoder, batch: Batch) -> Tensor:
-    """-> (B), a row's sum of -log m; the labels are told as batch.tgt has them."""
-    gold = batch.tgt[:, 1:]  # (B, L) labels, EOS, PAD
+def mass_left(model: EncoderDecoder, told: Batch) -> Tensor:
+    """-> (B), a row's sum of -log m, its labels told in the order of told.tgt."""
+    gold = told.tgt[:, 1:]  # (B, L) labels, EOS, PAD
     L = gold.shape[1]
-    log_probs = model(batch).log_softmax(dim=-1)  # (B, L, V)
+    log_probs = model(told).log_softmax(dim=-1)  # (B, L, V)
     there = log_probs.gather(2, gold[:, None].expand(-1, L, -1))  # (B, L, L)
     is_label = (gold >= FIRST_LABEL)[:, None]  # (B, 1, L)
     square = torch.ones(L, L, dtype=torch.bool, device=gold.device)
@@ -261,14 +264,12 @@ def rare_first(model: nn.Module, batch: Batch) -> Tensor:
 
 def at_random(model: nn.Module, batch: Batch) -> Tensor:
     """Another order each time."""
-    keys = torch.rand(batch.tgt.shape)  # drawn on the CPU, the same for any device
-    return sequence_nats(
-        model, replace(batch, tgt=reordered(batch.tgt, keys.to(batch.tgt.device)))
-    )
+    keys = torch.rand(batch.tgt.shape).to(batch.tgt.device, non_blocking=True)
+    return sequence_nats(model, replace(batch, tgt=reordered(batch.tgt, keys)))
 
 
 def own_choice(model: nn.Module, batch: Batch) -> Tensor:
-    """The gold label that the model finds most probable (Tsai and Lee, 2020)."""
+    """The gold label that the model finds most probable (after Chen et al., 2018)."""
     return sequence_nats(model, replace(batch, tgt=own_order(model, batch)))
 
 
@@ -391,7 +392,7 @@ def best_threshold(
 
 
 @torch.no_grad()
-def test_nats(
+def held_out_nats(
     model: nn.Module,
     examples: Sequence[Example],
     words: Vocab,
@@ -428,7 +429,7 @@ def label_study(
     "right", "said": for each test function, how many labels are right, and are said.
     "again": the share of a chain's labels that it had said, if it may.
     """
-    splits, words, labels = signature_sets()
+    splits, words, labels = signature_sets(pinned=True)
     seed_everything(seed)
     model = build_labeller(system, words, labels).to(device())
     stream = training_batches(
@@ -440,7 +441,7 @@ def label_study(
         return {"losses": history.losses}
     result = {
         "losses": history.losses,
-        "nats": test_nats(model, splits.test, words, labels),
+        "nats": held_out_nats(model, splits.test, words, labels),
     }
     result["parameters"] = sum(p.numel() for p in model.parameters())
     names, known = labels.symbols[FIRST_LABEL:], acquainted(splits.train)
@@ -471,8 +472,29 @@ def label_study(
     return result
 
 
+def nearest_study(*, seed: int = 0, until: int | None = None) -> dict:
+    """Copy the nearest training function's set; nothing is trained, nothing drawn.
+
+    "right", "said", "exact" as in `label_study`; "gold": how many labels there are.
+    """
+    splits, _, labels = signature_sets(pinned=True)
+    train_sources = [e.source for e in splits.train]
+    near = nearest_sources([e.source for e in splits.test], train_sources)
+    said = [frozenset(splits.train[i].target) for i in near]
+    gold = [frozenset(e.target) for e in splits.test]
+    names = labels.symbols[FIRST_LABEL:]
+    return {
+        "test": set_scores(said, gold, names, acquainted(splits.train)),
+        "right": digits([len(s & g) for s, g in zip(said, gold, strict=True)]),
+        "said": digits([len(s) for s in said]),
+        "exact": digits([s == g for s, g in zip(said, gold, strict=True)]),
+        "gold": digits([len(g) for g in gold]),
+    }
+
+
 LABELLED = Study(
     "multilabel-orders",
     label_study,
     settings=({"system": "sigmoids"}, *({"system": how} for how in ORDERS)),
 )
+NEAREST = Study("multilabel-nearest", nearest_study, settings=({},), seeds=(0,))
