@@ -210,20 +210,20 @@ def reordered(tgt: Tensor, keys: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def own_order(model: EncoderDecoder, batch: Batch, drawn: bool = False) -> Tensor:
-    """The labels of batch.tgt (B, T) in the order in which the model would say them.
+def own_order(model: EncoderDecoder, rows: Batch, drawn: bool = False) -> Tensor:
+    """The labels of rows.tgt (B, T) in the order in which the model would say them.
 
     At each step the most probable of those that are left, or one drawn by probability.
     """
-    tgt = batch.tgt
+    tgt = rows.tgt
     left, told = tgt >= FIRST_LABEL, [tgt[:, 0]]  # (B, T), BOS
     with evaluating(model):
-        state = model.decoder.init_state(model.encoder(batch.src, batch.src_padding))
+        state = model.decoder.init_state(model.encoder(rows.src, rows.src_padding))
         for _ in range(tgt.shape[1] - 2):
             logits, state, _ = model.decoder.step(told[-1], state)
             scores = logits.float().gather(1, tgt)  # (B, T): of this row's own labels
             if drawn:  # the greatest of scores plus Gumbel noise is drawn by softmax
-                noise = -torch.empty(scores.shape).exponential_().log()
+                noise = -torch.empty(scores.shape, device="cpu").exponential_().log()
                 scores = scores + noise.to(tgt.device, non_blocking=True)
             place = scores.masked_fill(~left, -torch.inf).argmax(dim=1, keepdim=True)
             left = left.scatter(1, place, False)

@@ -398,7 +398,7 @@ def test_a_study_is_the_same_twice_and_stops_where_it_is_told(monkeypatch: pytes
         return [Example(tuple(draw.choice(WORDS.symbols[4:], 2)), (tuple(draw.permutation(LABELS.symbols[4:])[:2]),))
                 for _ in range(n)]  # fmt: skip
     small = Splits(some(30), some(5), some(7))
-    monkeypatch.setattr(multilabel, "signature_sets", lambda: (small, WORDS, LABELS))
+    monkeypatch.setattr(multilabel, "signature_sets", lambda pinned: (small, WORDS, LABELS))
     for system in ("sigmoids", "own choice"):
         first = multilabel.label_study(system=system, steps=4, batch_size=8, seed=1)
         assert len(first["losses"]) == 4 and len(first["right"]) == len(first["said"]) == 7
@@ -411,7 +411,7 @@ def test_a_study_is_the_same_twice_and_stops_where_it_is_told(monkeypatch: pytes
 def test_labels_are_frequent_first_and_every_function_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Splits([Example(("f", ":", "g"), (("b", "a", "rare"),))] * 3 + [Example(("h", ":", "i"), (("a",),))] * 2,
                    [Example(("f", ":"), (("rare",),))], [Example(("q", ":"), (("rare", "b"),))])  # fmt: skip
-    monkeypatch.setattr(corpora, "signatures", lambda: whole)
+    monkeypatch.setattr(corpora, "signatures", lambda pinned: whole)
     splits, words, labels = multilabel.signature_sets.__wrapped__(3)
     assert labels.symbols[FIRST_LABEL:] == ["a", "b", "rare"] and len(splits.train) == 5
     splits, words, labels = multilabel.signature_sets.__wrapped__(4)
