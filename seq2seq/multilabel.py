@@ -96,7 +96,9 @@ def signature_sets(
     labels, splits = Vocab(names), Splits([], [], [])
     for part, examples in zip(splits, whole, strict=True):
         kept = [tuple(n for n in e.target if n in labels.ids) for e in examples]
-        part += [Example(e.source, (k,)) for e, k in zip(examples, kept) if k]
+        part += [
+            Example(e.source, (k,)) for e, k in zip(examples, kept, strict=True) if k
+        ]
     words = Counter(word for e in splits.train for word in e.source)
     return splits, Vocab(sorted(w for w in words if words[w] > 1)), labels
 
@@ -143,13 +145,14 @@ def set_scores(
     """
     if len(said) != len(gold) or not gold:
         raise ValueError(f"{len(said)} sets cannot be scored by {len(gold)} gold ones")
-    right = Counter(name for s, g in zip(said, gold) for name in s & g)
+    both = [s & g for s, g in zip(said, gold, strict=True)]
+    right = Counter(name for each in both for name in each)
     total = Counter(name for some in (said, gold) for each in some for name in each)
     strange = [any(frozenset(p) not in known for p in combinations(s, 2)) for s in said]
     return {
         "micro": 2 * right.total() / max(1, total.total()),
         "macro": sum(2 * right[n] / max(1, total[n]) for n in names) / len(names),
-        "exact": sum(s == g for s, g in zip(said, gold)) / len(gold),
+        "exact": sum(s == g for s, g in zip(said, gold, strict=True)) / len(gold),
         "strangers": sum(strange) / len(said),
     }
 
