@@ -46,7 +46,6 @@ __all__ = [
     "LABELLED",
     "NEAREST",
     "ORDERS",
-    "LabelSet",
     "OnceDecoder",
     "OnceState",
     "SigmoidLabels",
@@ -122,9 +121,6 @@ def nearest_sources(
     here, there = here * weight, there * weight
     here /= np.linalg.norm(here, axis=1, keepdims=True).clip(1e-9)
     return (there @ here.T).argmax(axis=1).tolist()  # a tie goes to the first
-
-
-LabelSet = frozenset
 
 
 def acquainted(examples: Sequence[Example]) -> set[frozenset]:
