@@ -28,6 +28,7 @@ from seq2seq import (
     exposure_bias,
     families,
     guided_attention,
+    multilabel,
     nonautoregressive,
     parsing,
     rnn,
@@ -114,6 +115,19 @@ def kept_inside() -> nn.Module:
     model = small()
     automaton = parsing.BracketAutomaton(rows, 1, "tokens", 20)
     return EncoderDecoder(model.encoder, parsing.ConstrainedDecoder(model.decoder, automaton, WORDS, 20))
+
+
+def sets() -> Batch:
+    """Targets that say nothing twice, one of them nothing at all."""
+    return collate([([4, 5, 6], [7, 5, 9]), ([8], [4]), ([5, 4], []), ([9, 9], [5, 10, 4, 6, 8])])
+
+
+def labeller() -> nn.Module:
+    return around(multilabel.SumEncoder(len(WORDS), 10))
+
+
+def sigmoids() -> nn.Module:
+    return multilabel.SigmoidLabels(multilabel.SumEncoder(len(WORDS), 10, 0.1), len(WORDS), 10, 11, 0.1)
 
 
 def around(encoder: nn.Module, **sizes: int) -> nn.Module:
@@ -228,6 +242,9 @@ CASES = found() | {
     "speech, Whisper": Case(whisper, waits=6, meta=False, batch=dialled),
     # What may follow is looked up in Python's tuples.
     "kept inside a grammar": Case(kept_inside, waits=100, meta=False),
+    "sigmoids": Case(sigmoids, multilabel.sigmoid_nats, batch=sets),
+    **{f"labels, {how}": Case(labeller, loss, batch=sets) for how, loss in multilabel.ORDERS.items()},
+    "labels, nothing twice": Case(lambda: multilabel.once(labeller()), multilabel.sequence_nats, batch=sets),
     # Candidates are lists of Python's.
     "minimum risk": Case(small, exposure_bias.minimum_risk, waits=1000, meta=False, lot=True),
 }

@@ -8,7 +8,14 @@ position or of a random seed. book/data.md gives the origin, licence and size of
 from seq2seq.kit.corpora.base import DamagedCorpus, Example, MissingCorpus, Splits, split_of
 from seq2seq.kit.corpora.catalogues import PLACEHOLDER, messages, template, tokenize
 from seq2seq.kit.corpora.grammar import Aligned, phrase_grammar
-from seq2seq.kit.corpora.installed import SUMMARISED, docstrings, line_and_body, misspellings, summaries
+from seq2seq.kit.corpora.installed import (
+    SUMMARISED,
+    docstrings,
+    line_and_body,
+    misspellings,
+    signatures,
+    summaries,
+)
 from seq2seq.kit.corpora.pictures import CAPTIONS, Picture, combination, draw, pictures
 from seq2seq.kit.corpora.prose import prose
 from seq2seq.kit.corpora.roles import NO_NAME, roles
@@ -28,4 +35,4 @@ __all__ = ["CAPTIONS", "LONGEST", "NO_NAME", "PLACEHOLDER", "SUMMARISED", "Align
            "G2PWeights", "MissingCorpus", "Picture", "Prompt", "Splits", "WhisperWeights", "brown", "combination",
            "docstrings", "draw", "g2p_weights", "line_and_body", "messages", "misspellings", "phrase_grammar",
            "pictures", "prompt_texts", "prompts", "pronunciations", "prose", "recording", "roles", "showcase",
-           "spelled", "split_of", "summaries", "talks", "template", "tokenize", "whisper_weights"]
+           "signatures", "spelled", "split_of", "summaries", "talks", "template", "tokenize", "whisper_weights"]

@@ -4,6 +4,7 @@ dictionary of misspellings, and docstrings. Nothing of them is copied into the b
 import ast
 import inspect
 import re
+import zlib
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -184,3 +185,66 @@ def marks(example: Example, run: int = RUN) -> set:
     texts = (template(text).split() for text in (example.source, example.target))
     grams = {tuple(words[i : i + run]) for words in texts for i in range(len(words) - run + 1)}
     return grams | {template(example.target)}
+
+
+def signatures(packages: tuple[str, ...] = SUMMARISED, longest: int = 24, *, pinned: bool = False) -> Splits:
+    """What a function is called and does -> its parameters, in the order of its signature.
+
+    ("nan", "to", "num", ":", "replace", …) -> ("x", "copy", …): the words of the name, a colon, and its docstring's
+    first paragraph without markup, of 3 to `longest` tokens. Source: public functions and methods with a
+    docstring in the Python files of installed packages, without their tests; `self` and `cls` do not count. Each pair
+    once. Functions whose names have the same letters are in one split (15 % of the names test, 10 % validation), and no
+    first paragraph of `train` is in the other splits, nor one of `validation` in `test`. Raises MissingCorpus, if
+    `pinned` also for versions not in `DOCUMENTED`.
+    """
+    if pinned:
+        _check_pins(packages)
+    return copied(_signatures(tuple(packages), longest))
+
+
+@lru_cache(maxsize=2)
+def _signatures(packages: tuple[str, ...], longest: int) -> Splits:
+    found: dict[tuple[str, Tokens, Tokens], None] = {}
+    for package in packages:
+        folder = package_folder(package, package)
+        for path in sorted(folder.rglob("*.py")):
+            if not {"test", "tests", "testing"} & {*path.relative_to(folder).parts}:
+                for name, line, parameters in _called(path):
+                    if 3 <= len(line) <= longest and parameters:
+                        found.setdefault((name, line, parameters))
+    splits, told = Splits([], [], []), set()
+    for part in ("test", "validation", "train"):
+        mine = [call for call in found if _split_of_name(call[0]) == part and template(call[1]) not in told]
+        told |= {template(line) for _, line, _ in mine}
+        getattr(splits, part).extend(Example((*_name_words(name), ":", *line), (names,)) for name, line, names in mine)
+    return splits
+
+
+def _called(path: Path) -> list[tuple[str, Tokens, Tokens]]:
+    """Name, first paragraph and parameters of a file's public functions and methods that have a docstring."""
+    try:
+        pending = list(ast.parse(path.read_text(encoding="utf-8", errors="replace")).body)
+    except SyntaxError:
+        return []
+    found = []
+    for node in pending:
+        if isinstance(node, ast.ClassDef):
+            pending += node.body
+        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+            continue
+        if text := ast.get_docstring(node):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            names = tuple(each.arg for each in given if each.arg not in ("self", "cls"))
+            found.append((node.name, _prose(re.split(r"\n\s*\n", text)[0]), names))
+    return found
+
+
+def _name_words(name: str) -> Tokens:
+    """"nan_to_num" -> ("nan", "to", "num")."""
+    return tuple(word for word in name.lower().split("_") if word)
+
+
+def _split_of_name(name: str) -> str:
+    """The split of a function's name: by its letters alone, so that `log2` goes with `log`."""
+    bucket = zlib.crc32("".join(filter(str.isalpha, name.lower())).encode()) % 100
+    return "test" if bucket < 15 else "validation" if bucket < 25 else "train"
