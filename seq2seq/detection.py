@@ -15,8 +15,16 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from seq2seq.captioning import ConvEncoder, check_pictures, ink, look_and_write, sheet
-from seq2seq.encoder_decoder import EncoderDecoder, Memory
+from seq2seq.captioning import (
+    ConvEncoder,
+    as_memory,
+    check_pictures,
+    ink,
+    look_and_write,
+    places,
+    sheet,
+)
+from seq2seq.encoder_decoder import Encoder, EncoderDecoder, Memory
 from seq2seq.kit import corpora, device, device_of, seed_everything, train
 from seq2seq.kit.corpora import Digit
 from seq2seq.kit.records import Study
@@ -39,6 +47,7 @@ __all__ = [
     "Detector",
     "Scene",
     "SceneBatch",
+    "SceneEncoder",
     "SequenceLoss",
     "SetDecoder",
     "SetLoss",
@@ -261,6 +270,21 @@ def by_components(
     return found
 
 
+class SceneEncoder(Encoder):
+    """The grid of `ConvEncoder`, its places added at full strength, normed."""
+
+    def __init__(self, width: int = 64):
+        super().__init__()
+        self.convolutions, self.norm = ConvEncoder(width, 0.0), nn.LayerNorm(width)
+
+    def forward(self, src: Tensor, src_padding: Tensor) -> Memory:
+        """src (B, 3, H, W), src_padding (B, H, W) -> Memory of the grid's places."""
+        x, padding = self.convolutions.grid(src, src_padding)
+        x = x.permute(0, 2, 3, 1)  # (B, h, w, D)
+        x = x + places(*x.shape[1:]).to(x.device, non_blocking=True)
+        return as_memory(self.norm(x), padding)
+
+
 class Answers(NamedTuple):
     """What the queries say after one layer."""
 
@@ -306,13 +330,18 @@ class SetDecoder(nn.Module):
 class Detector(nn.Module):
     """An encoder of pictures and a decoder that answers with a set."""
 
-    def __init__(self, encoder: nn.Module, decoder: SetDecoder):
+    def __init__(self, encoder: Encoder, decoder: SetDecoder):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
     def forward(self, batch: "SceneBatch") -> list[Answers]:
         """The answers of each layer for a batch."""
         return self.decoder(self.encoder(batch.src, batch.src_padding))
+
+
+def set_detector(width: int = 64) -> Detector:
+    """Convolutions, and eight queries that answer at once."""
+    return Detector(SceneEncoder(width), SetDecoder(10, width, 4, 2))
 
 
 def matched(cost: np.ndarray) -> np.ndarray:
@@ -565,23 +594,18 @@ DETECTORS = {
 }
 
 
-def set_detector(width: int = 64, dropout: float = 0.0) -> Detector:
-    """Convolutions and eight queries."""
-    return Detector(ConvEncoder(width, dropout), SetDecoder(10, width, 4, 2, dropout))
-
-
-def sequence_detector(width: int = 64, dropout: float = 0.0) -> EncoderDecoder:
+def sequence_detector(width: int = 64) -> EncoderDecoder:
     """The same convolutions, and as many layers that write one token at a time."""
-    decoder = TransformerDecoder(len(TOKENS), width, 4, 2, dropout, positions=64)
-    return EncoderDecoder(ConvEncoder(width, dropout), decoder)
+    decoder = TransformerDecoder(len(TOKENS), width, 4, 2, positions=64)
+    return EncoderDecoder(SceneEncoder(width), decoder)
 
 
 def detection_study(
     *,
     system: str = "set",
-    steps: int = 800,
-    batch_size: int = 32,
-    lr: float = 2e-3,
+    steps: int = 1200,
+    batch_size: int = 16,
+    lr: float = 3e-3,
     seed: int = 0,
     until: int | None = None,
 ) -> dict:
