@@ -82,6 +82,16 @@ __all__ = [
 ]
 
 
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Boxes (left, top, right, bottom) -> what they share of what either covers."""
+    wide = min(a[2], b[2]) - max(a[0], b[0])
+    high = min(a[3], b[3]) - max(a[1], b[1])
+    if wide <= 0 or high <= 0:
+        return 0.0
+    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return wide * high / (sum(areas) - wide * high)
+
+
 class Thing(NamedTuple):
     """A digit, the box around it and, if somebody found it, how sure they are."""
 
@@ -111,7 +121,9 @@ def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return there[0, 0].numpy()
 
 
-def stamps(digits: Sequence[Digit], heights: Sequence[int] = (9, 11, 13)) -> list[Stamp]:
+def stamps(
+    digits: Sequence[Digit], heights: Sequence[int] = (9, 11, 13)
+) -> list[Stamp]:
     """Each digit, cut out to its ink, in each of the heights (pixels)."""
     made = []
     for pixels, label in digits:
@@ -151,16 +163,6 @@ def draw_scenes(digits: Sequence[Digit], count: int, seed: int = 0) -> list[Scen
     """`count` scenes of these digits, the same for the same seed."""
     rng, pool = random.Random(seed), stamps(digits)
     return [draw_scene(pool, rng) for _ in range(count)]
-
-
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Boxes (left, top, right, bottom) -> what they share of what either covers."""
-    wide = min(a[2], b[2]) - max(a[0], b[0])
-    high = min(a[3], b[3]) - max(a[1], b[1])
-    if wide <= 0 or high <= 0:
-        return 0.0
-    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
-    return wide * high / (sum(areas) - wide * high)
 
 
 def hits(
@@ -254,7 +256,9 @@ def by_components(
     least: how dark a pixel of ink is, from 0 to 1. The score falls with the distance.
     """
     cut = [s.ink for s in stamps(known, (8,))]
-    there = torch.tensor(np.stack([resized(c, 8, 8) for c in cut])).flatten(1)  # (N, 64)
+    there = torch.tensor(np.stack([resized(c, 8, 8) for c in cut])).flatten(
+        1
+    )  # (N, 64)
     found = []
     for pixels in pictures:
         dark = 1 - pixels[..., 0] / 255  # (H, W)
@@ -293,7 +297,7 @@ class Answers(NamedTuple):
 
 
 class SetDecoder(nn.Module):
-    """Learned queries that read a memory and answer all at once (Carion et al., 2020)."""
+    """Learned queries that read a memory, answering at once (Carion et al., 2020)."""
 
     def __init__(
         self,
@@ -390,7 +394,7 @@ class SceneBatch:
     """Pictures, what is in them as a set, and the same as a sequence."""
 
     src: Tensor  # (B, 3, H, W) ink: 0 is paper
-    tgt: Tensor  # (B, T) BOS, five tokens a thing, EOS, then PAD
+    tgt: Tensor  # (B, T) BOS, five tokens a thing if there is an order, EOS, then PAD
     src_padding: Tensor  # (B, H, W) True where there is no picture
     digits: Tensor  # (B, N) the things' digits, -1 where there are fewer than N
     boxes: Tensor  # (B, N, 4) centre x and y, width, height, as shares of the picture
@@ -415,8 +419,10 @@ class SceneBatch:
         return SceneBatch(*(p.to(device, non_blocking=later) for p in parts))
 
 
-def as_batch(scenes: Sequence[Scene], rng: random.Random, order: str) -> SceneBatch:
-    """Scenes of any sizes -> a batch; order: of `in_order`, for the sequences."""
+def as_batch(
+    scenes: Sequence[Scene], order: str | None = None, rng: random.Random | None = None
+) -> SceneBatch:
+    """Scenes of any sizes -> a batch; order: of `in_order`, if sequences are wanted."""
     src, padding = sheet([ink(scene.pixels) for scene in scenes])
     most = max(1, *(len(scene.things) for scene in scenes))
     digits = torch.full((len(scenes), most), -1)
@@ -427,20 +433,23 @@ def as_batch(scenes: Sequence[Scene], rng: random.Random, order: str) -> SceneBa
             middle = ((x + right) / 2 / W, (y + bottom) / 2 / H)
             size = ((right - x) / W, (bottom - y) / H)
             digits[row, j], boxes[row, j] = digit, torch.tensor([*middle, *size])
-    written = [as_tokens(in_order(scene.things, order, rng)) for scene in scenes]
-    tgt = pad([[Vocab.bos, *TOKENS.encode(w), Vocab.eos] for w in written])
+    written = [[] for _ in scenes]
+    if order is not None:
+        said = [as_tokens(in_order(scene.things, order, rng)) for scene in scenes]
+        written = [TOKENS.encode(tokens, strict=True) for tokens in said]
+    tgt = pad([[Vocab.bos, *ids, Vocab.eos] for ids in written])
     return SceneBatch(src, tgt, padding, digits, boxes)
 
 
 def scene_batches(
-    digits: Sequence[Digit], batch_size: int, seed: int = 0, order: str = "reading"
+    digits: Sequence[Digit], batch_size: int, seed: int = 0, order: str | None = None
 ) -> Iterator[SceneBatch]:
-    """Batches without end of scenes that are drawn anew."""
+    """Batches without end of scenes that are drawn anew; order: of `as_batch`."""
     if not digits or batch_size < 1:
         raise ValueError("scenes need digits, and a batch_size above 0")
     pool, rng, mix = stamps(digits), random.Random(seed), random.Random(seed + 1)
     while True:
-        yield as_batch([draw_scene(pool, rng) for _ in range(batch_size)], mix, order)
+        yield as_batch([draw_scene(pool, rng) for _ in range(batch_size)], order, mix)
 
 
 class SetLoss:
@@ -484,7 +493,9 @@ class SetLoss:
         goal[row, query] = batch.digits[row, j]
         weights = torch.ones_like(logits[0, 0])
         weights[none] = self.no_object
-        label = nn.functional.cross_entropy(logits.flatten(0, 1), goal.flatten(), weights)
+        label = nn.functional.cross_entropy(
+            logits.flatten(0, 1), goal.flatten(), weights
+        )
         mine, theirs = boxes[row, query], batch.boxes[row, j]  # (pairs, 4)
         off = 5 * (mine - theirs).abs().sum(dim=-1)
         off = off + 2 * (1 - generalized_iou(corners(mine), corners(theirs)))
@@ -503,11 +514,12 @@ def find_at_once(
             src, padding = (x.to(there) for x in sheet([ink(p) for p in part]))
             answers = model.decoder(model.encoder(src, padding))[-1]
             p, digit = answers.logits.softmax(dim=-1)[..., :-1].max(dim=-1)  # (B, Q)
-            boxes = corners(answers.boxes).cpu()
-            for pixels, *row in zip(part, boxes, digit.tolist(), p.tolist()):
+            answered = (corners(answers.boxes).cpu(), digit.tolist(), p.tolist())
+            for pixels, boxes, which, sure in zip(part, *answered, strict=True):
                 H, W = pixels.shape[:2]
-                box = (row[0] * torch.tensor([W, H, W, H])).tolist()
-                found.append([Thing(d, tuple(b), s) for b, d, s in zip(box, *row[1:])])
+                boxes = (boxes * torch.tensor([W, H, W, H])).tolist()
+                each = zip(which, map(tuple, boxes), sure, strict=True)
+                found.append([Thing(*one) for one in each])
     return found
 
 
@@ -527,7 +539,10 @@ def as_tokens(things: Sequence[Thing]) -> list[str]:
     """Things -> top, left, bottom, right (whole pixels) and digit of each in turn."""
     written = []
     for digit, (x, y, right, bottom), _ in things:
-        written += [*(str(round(edge)) for edge in (y, x, bottom, right)), f"digit {digit}"]
+        written += [
+            *(str(round(edge)) for edge in (y, x, bottom, right)),
+            f"digit {digit}",
+        ]
     return written
 
 
@@ -616,7 +631,7 @@ def detection_study(
     model = (sequence_detector() if order else set_detector()).to(device())
     loss = SequenceLoss() if order else SetLoss(**options)
     find = find_in_sequence if order else find_at_once
-    stream = scene_batches(digits.train, batch_size, seed, order or "reading")
+    stream = scene_batches(digits.train, batch_size, seed, order)
     history = train(model, stream, steps, loss=loss, lr=lr, until=until, label=system)
     if until is not None:
         return {"losses": history.losses}
@@ -645,7 +660,9 @@ def scores_of(found: Sequence[Sequence[Thing]], scenes: Sequence[Scene]) -> dict
         halves["touching" if touching(scene) else "apart"].append((mine, scene.things))
     each = [average_precision(found, truth, t / 100) for t in range(50, 100, 5)]
     result = {"ap50": each[0], "ap": float(np.mean(each))}
-    return result | {name: average_precision(*zip(*h)) for name, h in halves.items()}
+    for name, half in halves.items():
+        result[name] = average_precision([f for f, _ in half], [t for _, t in half])
+    return result
 
 
 DETECTED = Study(

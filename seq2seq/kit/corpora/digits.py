@@ -25,8 +25,8 @@ def digits() -> Splits:
     """1,797 digits, of which a hash of the pixels puts 15 of a hundred into test and as many into validation.
 
     Source: the test set of the UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998, CC BY 4.0), by
-    13 writers, as the file that scikit-learn ships; it comes with this package. Who wrote which digit it does not say, so
-    a hand may be on both sides of the split; an image cannot. Raises DamagedCorpus for a file that is not whole.
+    13 writers, as the file that scikit-learn ships; it comes with this package. Who wrote which digit it does not say,
+    so a hand may be on both sides of the split; an image cannot. Raises DamagedCorpus for a file that is not whole.
     """
     return copied(_digits())
 
