@@ -618,7 +618,7 @@ def sequence_detector(width: int = 64) -> EncoderDecoder:
 def detection_study(
     *,
     system: str = "set",
-    steps: int = 1200,
+    steps: int = 1000,
     batch_size: int = 16,
     lr: float = 3e-3,
     seed: int = 0,
