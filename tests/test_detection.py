@@ -279,8 +279,8 @@ def test_a_set_survives_being_written_and_any_order_is_the_same_set() -> None:
             things = in_order(scene.things, order, rng)
             tokens = TOKENS.decode(TOKENS.encode(as_tokens(things)))
             assert as_things(tokens) == things and sorted(things) == sorted(scene.things)
-    tops = [t.box[1] for t in in_order(scene.things, "reading")]
-    assert tops == sorted(tops)
+        tops = [t.box[1::-1] for t in in_order(scene.things, "reading")]
+        assert tops == sorted(tops)
     with pytest.raises(ValueError):
         in_order([], "backwards")
 
@@ -319,6 +319,26 @@ def test_a_batch_holds_the_same_set_twice() -> None:
         assert there == scene.things
         assert sorted(as_things(TOKENS.decode(batch.tgt[row, 1:].tolist()))) == sorted(scene.things)
     assert (batch.tgt[:, 0] == Vocab.bos).all() and len(batch) == 7
+
+
+def test_boxes_are_shares_of_their_own_picture() -> None:
+    wide = Scene(np.full((20, 40, 3), 255, np.uint8), [Thing(3, (10, 5, 20, 15))])
+    batch = as_batch([wide, *draw_scenes(DIGITS.test, 1)])
+    assert batch.boxes[0, 0].tolist() == pytest.approx([15 / 40, 10 / 20, 10 / 40, 10 / 20])
+    assert batch.src.shape == (2, 3, 32, 40) and batch.src_padding[0, 20:].all()
+
+
+def test_an_edge_beyond_the_tokens_is_refused_by_name() -> None:
+    wide = Scene(np.full((20, 40, 3), 255, np.uint8), [Thing(3, (30, 5, 39, 15))])
+    with pytest.raises(KeyError, match="39"):
+        as_batch([wide], "reading")
+
+
+def test_on_empty_paper_no_two_states_are_alike_and_each_is_normed() -> None:
+    encoder = SceneEncoder(16).eval()
+    states = encoder(*sheet([torch.zeros(3, 44, 44)])).states[0].unflatten(0, (11, 11))[2:9, 2:9].flatten(0, 1)
+    assert len({tuple(row) for row in states.tolist()}) == 49
+    torch.testing.assert_close(states.mean(dim=-1), torch.zeros(49), atol=1e-5, rtol=0)
 
 
 def test_batches_are_checked_and_are_the_same_scenes_in_every_order() -> None:
@@ -375,6 +395,24 @@ def test_the_loss_does_not_ask_who_answered_nor_in_what_order_things_are_listed(
     back = [t[full] for t in (turned.src, turned.tgt, turned.src_padding, turned.digits, turned.boxes)]
     some = Answers(logits[full], boxes[full])
     torch.testing.assert_close(loss.of(some, SceneBatch(*rows)), loss.of(some, SceneBatch(*back)))
+
+
+def test_the_pairs_cost_least_of_all_orders() -> None:
+    from torchvision.ops import generalized_box_iou
+
+    generator, batch = torch.Generator().manual_seed(0), as_batch(draw_scenes(DIGITS.test, 8, seed=5))
+    for label in (0.5, 4.0):
+        logits = 2 * torch.randn(8, 6, 11, generator=generator)
+        boxes = 0.1 + 0.3 * torch.rand(8, 6, 4, generator=generator)
+        found = SetLoss(label=label).pairs(logits, boxes, batch)
+        for row in range(8):
+            many = int((batch.digits[row] >= 0).sum())
+            there, p = batch.boxes[row, :many], logits[row].softmax(dim=-1)
+            cost = 5 * torch.cdist(boxes[row], there, p=1) - label * p[:, batch.digits[row, :many]]
+            cost = cost - 2 * generalized_box_iou(corners(boxes[row]), corners(there))
+            best = min(itertools.permutations(range(6), many), key=lambda q: cost[list(q), range(many)].sum())
+            mine = found[:, found[0] == row]
+            assert mine[1][mine[2].argsort()].tolist() == list(best)
 
 
 def test_the_loss_by_hand_for_one_thing_and_two_queries() -> None:
