@@ -165,115 +165,6 @@ def draw_scenes(digits: Sequence[Digit], count: int, seed: int = 0) -> list[Scen
     return [draw_scene(pool, rng) for _ in range(count)]
 
 
-def hits(
-    found: Sequence[Thing], truth: Sequence[Thing], threshold: float = 0.5
-) -> list[bool]:
-    """What was found in one picture, best score first: is it right?
-
-    Each takes the free thing of its digit with which its box has the greatest IoU.
-    """
-    free, right = list(truth), []
-    for one in sorted(found, key=lambda thing: -thing.score):
-        same = [t for t in free if t.digit == one.digit]
-        best = max(same, key=lambda t: iou(one.box, t.box), default=None)
-        right.append(best is not None and iou(one.box, best.box) >= threshold)
-        if right[-1]:
-            free.remove(best)
-    return right
-
-
-def area(right: Sequence[bool], total: int) -> float:
-    """Finds, the surest first, of `total` things -> average precision.
-
-    The mean, over recalls 0, .01 … 1, of the best precision at that recall or beyond
-    it; 0 where that recall is never reached (the 101 points of the COCO benchmark).
-    """
-    if total < 1 or sum(right) > total:
-        raise ValueError(f"{sum(right)} right of {total} things: a thing counts once")
-    if not len(right):
-        return 0.0
-    counted = np.cumsum(right)
-    precision = counted / np.arange(1, len(right) + 1)
-    best = np.maximum.accumulate(precision[::-1])[::-1]  # from here on
-    # the first find at which the recall is reached, in whole numbers: no rounding
-    at = np.searchsorted(100 * counted, np.arange(101) * total)
-    return float(np.append(best, 0.0)[at].mean())
-
-
-def average_precision(
-    found: Sequence[Sequence[Thing]],
-    truth: Sequence[Sequence[Thing]],
-    threshold: float = 0.5,
-) -> float:
-    """What was found in each picture, what is there -> the mean of digits' `area`."""
-    right: dict[int, list[tuple[float, bool]]] = {}
-    for mine, there in zip(found, truth, strict=True):
-        ranked = sorted(mine, key=lambda thing: -thing.score)
-        for one, hit in zip(ranked, hits(mine, there, threshold), strict=True):
-            right.setdefault(one.digit, []).append((one.score, hit))
-    totals: dict[int, int] = {}
-    for thing in (thing for there in truth for thing in there):
-        totals[thing.digit] = totals.get(thing.digit, 0) + 1
-    if not totals:
-        raise ValueError("there is nothing to be found in these pictures")
-    areas = []
-    for digit, total in totals.items():
-        ranked = sorted(right.get(digit, []), key=lambda pair: -pair[0])
-        areas.append(area([hit for _, hit in ranked], total))
-    return float(np.mean(areas))
-
-
-def exactly(
-    found: Sequence[Sequence[Thing]], truth: Sequence[Sequence[Thing]], least: float
-) -> float:
-    """The share of pictures whose things of score `least` or more are all of it.
-
-    Every thing found once, of the right digit, at an IoU of one half, and nothing else.
-    """
-    kept = [[thing for thing in mine if thing.score >= least] for mine in found]
-    whole = [
-        len(mine) == len(there) and all(hits(mine, there))
-        for mine, there in zip(kept, truth, strict=True)
-    ]
-    return sum(whole) / len(whole)
-
-
-def touching(scene: Scene) -> bool:
-    """Whether any two boxes of a scene overlap, or have not one pixel between them."""
-    boxes = [thing.box for thing in scene.things]
-    return any(
-        max(a[0], b[0]) <= min(a[2], b[2]) and max(a[1], b[1]) <= min(a[3], b[3])
-        for i, a in enumerate(boxes)
-        for b in boxes[:i]
-    )
-
-
-def by_components(
-    pictures: Sequence[np.ndarray], known: Sequence[Digit], least: float = 0.1
-) -> list[list[Thing]]:
-    """Pictures (H, W, 3) -> things: connected ink, named after the nearest digit.
-
-    least: how dark a pixel of ink is, from 0 to 1. The score falls with the distance.
-    """
-    cut = [s.ink for s in stamps(known, (8,))]
-    there = torch.tensor(np.stack([resized(c, 8, 8) for c in cut])).flatten(
-        1
-    )  # (N, 64)
-    found = []
-    for pixels in pictures:
-        dark = 1 - pixels[..., 0] / 255  # (H, W)
-        labels, _ = ndimage.label(dark > least, structure=np.ones((3, 3)))
-        places = [p for p in ndimage.find_objects(labels) if dark[p].size >= 9]
-        found.append([])
-        for y, x in places:
-            shape = torch.tensor(resized(dark[y, x], 8, 8)).flatten()
-            far, nearest = torch.cdist(shape[None], there).min(dim=1)
-            box = (x.start, y.start, x.stop, y.stop)
-            label = known[int(nearest)].label
-            found[-1].append(Thing(label, box, float(1 / (1 + far))))
-    return found
-
-
 class SceneEncoder(Encoder):
     """The grid of `ConvEncoder`, its places added at full strength, normed."""
 
@@ -523,6 +414,128 @@ def find_at_once(
     return found
 
 
+def hits(
+    found: Sequence[Thing], truth: Sequence[Thing], threshold: float = 0.5
+) -> list[bool]:
+    """What was found in one picture, best score first: is it right?
+
+    Each takes the free thing of its digit with which its box has the greatest IoU.
+    """
+    free, right = list(truth), []
+    for one in sorted(found, key=lambda thing: -thing.score):
+        same = [t for t in free if t.digit == one.digit]
+        best = max(same, key=lambda t: iou(one.box, t.box), default=None)
+        right.append(best is not None and iou(one.box, best.box) >= threshold)
+        if right[-1]:
+            free.remove(best)
+    return right
+
+
+def area(right: Sequence[bool], total: int) -> float:
+    """Finds, the surest first, of `total` things -> average precision.
+
+    The mean, over recalls 0, .01 … 1, of the best precision at that recall or beyond
+    it; 0 where that recall is never reached (the 101 points of the COCO benchmark).
+    """
+    if total < 1 or sum(right) > total:
+        raise ValueError(f"{sum(right)} right of {total} things: a thing counts once")
+    if not len(right):
+        return 0.0
+    counted = np.cumsum(right)
+    precision = counted / np.arange(1, len(right) + 1)
+    best = np.maximum.accumulate(precision[::-1])[::-1]  # from here on
+    # the first find at which the recall is reached, in whole numbers: no rounding
+    at = np.searchsorted(100 * counted, np.arange(101) * total)
+    return float(np.append(best, 0.0)[at].mean())
+
+
+def average_precision(
+    found: Sequence[Sequence[Thing]],
+    truth: Sequence[Sequence[Thing]],
+    threshold: float = 0.5,
+) -> float:
+    """What was found in each picture, what is there -> the mean of digits' `area`."""
+    right: dict[int, list[tuple[float, bool]]] = {}
+    for mine, there in zip(found, truth, strict=True):
+        ranked = sorted(mine, key=lambda thing: -thing.score)
+        for one, hit in zip(ranked, hits(mine, there, threshold), strict=True):
+            right.setdefault(one.digit, []).append((one.score, hit))
+    totals: dict[int, int] = {}
+    for thing in (thing for there in truth for thing in there):
+        totals[thing.digit] = totals.get(thing.digit, 0) + 1
+    if not totals:
+        raise ValueError("there is nothing to be found in these pictures")
+    areas = []
+    for digit, total in totals.items():
+        ranked = sorted(right.get(digit, []), key=lambda pair: -pair[0])
+        areas.append(area([hit for _, hit in ranked], total))
+    return float(np.mean(areas))
+
+
+def exactly(
+    found: Sequence[Sequence[Thing]], truth: Sequence[Sequence[Thing]], least: float
+) -> float:
+    """The share of pictures whose things of score `least` or more are all of it.
+
+    Every thing found once, of the right digit, at an IoU of one half, and nothing else.
+    """
+    kept = [[thing for thing in mine if thing.score >= least] for mine in found]
+    whole = [
+        len(mine) == len(there) and all(hits(mine, there))
+        for mine, there in zip(kept, truth, strict=True)
+    ]
+    return sum(whole) / len(whole)
+
+
+def touching(scene: Scene) -> bool:
+    """Whether any two boxes of a scene overlap, or have not one pixel between them."""
+    boxes = [thing.box for thing in scene.things]
+    return any(
+        max(a[0], b[0]) <= min(a[2], b[2]) and max(a[1], b[1]) <= min(a[3], b[3])
+        for i, a in enumerate(boxes)
+        for b in boxes[:i]
+    )
+
+
+def scores_of(found: Sequence[Sequence[Thing]], scenes: Sequence[Scene]) -> dict:
+    """Average precision at .5, its mean over .5, .55 … .95, and at .5 by halves."""
+    truth = [scene.things for scene in scenes]
+    halves = {"apart": [], "touching": []}
+    for mine, scene in zip(found, scenes, strict=True):
+        halves["touching" if touching(scene) else "apart"].append((mine, scene.things))
+    each = [average_precision(found, truth, t / 100) for t in range(50, 100, 5)]
+    result = {"ap50": each[0], "ap": float(np.mean(each))}
+    for name, half in halves.items():
+        result[name] = average_precision([f for f, _ in half], [t for _, t in half])
+    return result
+
+
+def by_components(
+    pictures: Sequence[np.ndarray], known: Sequence[Digit], least: float = 0.1
+) -> list[list[Thing]]:
+    """Pictures (H, W, 3) -> things: connected ink, named after the nearest digit.
+
+    least: how dark a pixel of ink is, from 0 to 1. The score falls with the distance.
+    """
+    cut = [s.ink for s in stamps(known, (8,))]
+    there = torch.tensor(np.stack([resized(c, 8, 8) for c in cut])).flatten(
+        1
+    )  # (N, 64)
+    found = []
+    for pixels in pictures:
+        dark = 1 - pixels[..., 0] / 255  # (H, W)
+        labels, _ = ndimage.label(dark > least, structure=np.ones((3, 3)))
+        places = [p for p in ndimage.find_objects(labels) if dark[p].size >= 9]
+        found.append([])
+        for y, x in places:
+            shape = torch.tensor(resized(dark[y, x], 8, 8)).flatten()
+            far, nearest = torch.cdist(shape[None], there).min(dim=1)
+            box = (x.start, y.start, x.stop, y.stop)
+            label = known[int(nearest)].label
+            found[-1].append(Thing(label, box, float(1 / (1 + far))))
+    return found
+
+
 TOKENS = Vocab([*(str(edge) for edge in range(33)), *(f"digit {d}" for d in range(10))])
 
 
@@ -650,20 +663,6 @@ def detection_study(
 
 
 LEAST = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # scores below which to say nothing
-
-
-def scores_of(found: Sequence[Sequence[Thing]], scenes: Sequence[Scene]) -> dict:
-    """Average precision at .5, its mean over .5, .55 … .95, and at .5 by halves."""
-    truth = [scene.things for scene in scenes]
-    halves = {"apart": [], "touching": []}
-    for mine, scene in zip(found, scenes, strict=True):
-        halves["touching" if touching(scene) else "apart"].append((mine, scene.things))
-    each = [average_precision(found, truth, t / 100) for t in range(50, 100, 5)]
-    result = {"ap50": each[0], "ap": float(np.mean(each))}
-    for name, half in halves.items():
-        result[name] = average_precision([f for f, _ in half], [t for _, t in half])
-    return result
-
 
 DETECTED = Study(
     "detection-systems",

@@ -254,7 +254,8 @@ if "detection" in LIBRARY:
     CASES |= {f"detection, {matching}": Case(partial(detection.set_detector, 12), detection.SetLoss(matching=matching),
                                              waits=8, meta=False, batch=crowded)
               for matching in detection.MATCHINGS}  # fmt: skip
-    CASES["detection, sequence"] = Case(partial(detection.sequence_detector, 12), detection.SequenceLoss(), batch=crowded)
+    CASES["detection, sequence"] = Case(partial(detection.sequence_detector, 12), detection.SequenceLoss(),
+                                        batch=crowded)
 
 
 def pairs_for(case: Case) -> list[tuple[list[int], list[int]]]:
