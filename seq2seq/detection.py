@@ -616,7 +616,6 @@ class SequenceLoss:
 DETECTORS = {
     "set": {},
     "set, greedy matching": {"matching": "greedy"},
-    "set, no object weighs 1": {"no_object": 1.0},
     "sequence, reading order": {"order": "reading"},
     "sequence, random order": {"order": "random"},
 }
