@@ -40,7 +40,7 @@ from seq2seq import (
     teacher_forcing,
 )
 from seq2seq.encoder_decoder import EncoderDecoder
-from seq2seq.kit import device_of, seed_everything
+from seq2seq.kit import corpora, device_of, seed_everything
 from seq2seq.kit.training import train, train_step
 from seq2seq.sequences import Batch, Vocab, collate, training_batches
 from seq2seq.teacher_forcing import cross_entropy
@@ -262,6 +262,21 @@ if "captioning" in LIBRARY:
     CASES |= {f"captioning.{make.__name__}": Case(partial(make, WORDS, 12), batch=hung)
               for make in captioning.CAPTIONERS.values()}  # fmt: skip
 
+if "detection" in LIBRARY:
+    detection = LIBRARY["detection"]
+
+    def crowded() -> detection.SceneBatch:
+        """Two scenes with different numbers of digits, as sets and as sequences."""
+        scenes = detection.draw_scenes(corpora.digits().train[:20], 4)
+        return detection.as_batch(scenes[:2], "reading")
+
+    # A matching is made by SciPy: the costs of each layer's answers, how many things there are, and the pairs back.
+    CASES |= {f"detection, {matching}": Case(partial(detection.set_detector, 12), detection.SetLoss(matching=matching),
+                                             waits=8, meta=False, batch=crowded)
+              for matching in detection.MATCHINGS}  # fmt: skip
+    CASES["detection, sequence"] = Case(partial(detection.sequence_detector, 12), detection.SequenceLoss(),
+                                        batch=crowded)
+
 
 def pairs_for(case: Case) -> list[tuple[list[int], list[int]]]:
     """Words and what is learned from them: their letters, turned round."""
@@ -381,6 +396,8 @@ ON_THE_CPU = {"sequences.pad", "transformer.sinusoids", "bottleneck.published_mo
               "copying.generating", "copying.copy_study", "comparison.best_of_beam", "speech.mel_filters",
               "speech.clips_of", "speech.whisper_state", "families.position_rows",
               "captioning.ink", "captioning.sheet", "tagging.bio_moves"}  # fmt: skip
+              "captioning.ink", "captioning.sheet", "detection.resized", "detection.by_components",
+              "detection.as_batch", "detection.find_at_once"}  # fmt: skip
 
 
 def made_without_a_device(tree: ast.AST, name: str) -> list[str]:

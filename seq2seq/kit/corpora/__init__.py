@@ -7,6 +7,7 @@ position or of a random seed. book/data.md gives the origin, licence and size of
 
 from seq2seq.kit.corpora.base import DamagedCorpus, Example, MissingCorpus, Splits, split_of
 from seq2seq.kit.corpora.catalogues import PLACEHOLDER, messages, template, tokenize
+from seq2seq.kit.corpora.digits import Digit, digits
 from seq2seq.kit.corpora.grammar import Aligned, phrase_grammar
 from seq2seq.kit.corpora.installed import (
     SUMMARISED,
@@ -31,8 +32,9 @@ from seq2seq.kit.corpora.speech import (
 from seq2seq.kit.corpora.talks import LONGEST, talks
 from seq2seq.kit.corpora.words import G2PWeights, brown, g2p_weights, pronunciations, showcase
 
-__all__ = ["CAPTIONS", "LONGEST", "NO_NAME", "PLACEHOLDER", "SUMMARISED", "Aligned", "DamagedCorpus", "Example",
-           "G2PWeights", "MissingCorpus", "Picture", "Prompt", "Splits", "WhisperWeights", "brown", "combination",
-           "docstrings", "draw", "g2p_weights", "line_and_body", "messages", "misspellings", "phrase_grammar",
-           "pictures", "prompt_texts", "prompts", "pronunciations", "prose", "recording", "roles", "showcase",
-           "signatures", "spelled", "split_of", "summaries", "talks", "template", "tokenize", "whisper_weights"]
+__all__ = ["CAPTIONS", "LONGEST", "NO_NAME", "PLACEHOLDER", "SUMMARISED", "Aligned", "DamagedCorpus", "Digit",
+           "Example", "G2PWeights", "MissingCorpus", "Picture", "Prompt", "Splits", "WhisperWeights", "brown",
+           "combination", "digits", "docstrings", "draw", "g2p_weights", "line_and_body", "messages", "misspellings",
+           "phrase_grammar", "pictures", "prompt_texts", "prompts", "pronunciations", "prose", "recording", "roles",
+           "showcase", "signatures", "spelled", "split_of", "summaries", "talks", "template", "tokenize",
+           "whisper_weights"]
