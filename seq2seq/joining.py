@@ -133,7 +133,7 @@ class Alone(nn.Module):
 def pretraining_model(half: str, vocabs: Sequence[Vocab]) -> tuple:
     """The half of a new model, what trains it, and the loss."""
     model = transformer_model(*vocabs, **SMALL)
-    if half == "phonemes":
+    if "phonemes" in half:
         return model.decoder, Alone(model.decoder), cross_entropy
     filler = Filler(model.encoder, len(vocabs[0]), SMALL["width"])
     return model.encoder, filler, filling_loss
@@ -145,15 +145,16 @@ def pretrained(
 ) -> tuple[dict[str, Tensor], list[float], nn.Module]:
     """Train one half alone -> its weights, the losses, and what was trained.
 
-    half: "spellings" or "shuffled", for an encoder; "phonemes", for a decoder.
+    half: "spellings", for an encoder, or "phonemes", for a decoder; of "shuffled
+    spellings" and "shuffled phonemes" each word's symbols stand in any order.
     """
-    one_of(half, "spellings", "shuffled", "phonemes")
+    one_of(half, "spellings", "shuffled spellings", "phonemes", "shuffled phonemes")
     _, letters, phones, pairs = task()
     seed_everything(1000 + seed)  # not the weights of the model that it will be put in
     part, model, loss = pretraining_model(half, (letters, phones))
-    if half == "shuffled":
+    if "shuffled" in half:
         rng = random.Random(seed)
-        pairs = [(rng.sample(source, len(source)), y) for source, y in pairs]
+        pairs = [(rng.sample(x, len(x)), rng.sample(y, len(y))) for x, y in pairs]
     stream = training_batches(pairs, 128, seed)
     how = {"loss": loss, "lr": 3e-3, "until": until, "label": half}
     history = train(model.to(device()), stream, steps, **how)
@@ -258,7 +259,7 @@ HALVES = {
     "encoder": {"encoder": "spellings"},
     "decoder": {"decoder": "phonemes"},
     "both": {"encoder": "spellings", "decoder": "phonemes"},
-    "shuffled letters": {"encoder": "shuffled"},
+    "encoder, shuffled": {"encoder": "shuffled spellings"},
 }
 LABELS = (300, 1000, 10_000)
 JOINED = Study(
@@ -266,6 +267,7 @@ JOINED = Study(
     halves_study,
     settings=(
         *({"labels": n, **half} for n in LABELS for half in HALVES.values()),
+        {"labels": 1000, "decoder": "shuffled phonemes"},
         {"labels": 1000, "steps": 900},
     ),
 )
