@@ -9,6 +9,7 @@ from seq2seq.kit.corpora.base import DamagedCorpus, Example, MissingCorpus, Spli
 from seq2seq.kit.corpora.catalogues import PLACEHOLDER, messages, template, tokenize
 from seq2seq.kit.corpora.grammar import Aligned, phrase_grammar
 from seq2seq.kit.corpora.installed import SUMMARISED, docstrings, line_and_body, misspellings, summaries
+from seq2seq.kit.corpora.minilm import MiniLMWeights, minilm
 from seq2seq.kit.corpora.pictures import CAPTIONS, Picture, combination, draw, pictures
 from seq2seq.kit.corpora.prose import prose
 from seq2seq.kit.corpora.speech import (
@@ -24,7 +25,7 @@ from seq2seq.kit.corpora.talks import LONGEST, talks
 from seq2seq.kit.corpora.words import G2PWeights, brown, g2p_weights, pronunciations, showcase
 
 __all__ = ["CAPTIONS", "LONGEST", "PLACEHOLDER", "SUMMARISED", "Aligned", "DamagedCorpus", "Example", "G2PWeights",
-           "MissingCorpus", "Picture", "Prompt", "Splits", "WhisperWeights", "brown", "combination", "docstrings",
-           "draw", "g2p_weights", "line_and_body", "messages", "misspellings", "phrase_grammar", "pictures",
-           "prompt_texts", "prompts", "pronunciations", "prose", "recording", "showcase", "spelled", "split_of",
-           "summaries", "talks", "template", "tokenize", "whisper_weights"]
+           "MiniLMWeights", "MissingCorpus", "Picture", "Prompt", "Splits", "WhisperWeights", "brown", "combination",
+           "docstrings", "draw", "g2p_weights", "line_and_body", "messages", "minilm", "misspellings",
+           "phrase_grammar", "pictures", "prompt_texts", "prompts", "pronunciations", "prose", "recording",
+           "showcase", "spelled", "split_of", "summaries", "talks", "template", "tokenize", "whisper_weights"]
