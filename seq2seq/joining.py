@@ -508,9 +508,6 @@ def data_of(data: str) -> tuple:
 STACKS = {
     "two halves": transformer_model,
     "one stack": partial(stack_model, hidden_size=5 * SMALL["width"]),
-    "one stack, prefix": partial(
-        stack_model, hidden_size=5 * SMALL["width"], prefix=True
-    ),
     "one stack, whole row": partial(stack_model, hidden_size=5 * SMALL["width"]),
 }
 
@@ -759,7 +756,7 @@ def minilm_study(
     pairs = random.Random(seed).sample(pairs, labels)
     how = {"lr": LR, "seed": seed, "until": until}
     losses, result = train_best(
-        model, pairs, 400, lambda _: -bleu(said(ids[1]), messages.validation), **how
+        model, pairs, 300, lambda _: -bleu(said(ids[1]), messages.validation), **how
     )
     if until is not None:
         return {"losses": losses}
@@ -777,8 +774,5 @@ def minilm_study(
 MINILM = Study(
     "joining-minilm",
     minilm_study,
-    settings=(
-        *({"system": system, "labels": 1000} for system in READERS),
-        *({"system": system, "labels": 4000} for system in ("fresh", "MiniLM")),
-    ),
+    settings=tuple({"system": system, "labels": 2000} for system in READERS),
 )
