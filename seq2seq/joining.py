@@ -699,7 +699,7 @@ def message_pieces() -> tuple:
     return messages, french, known, ids
 
 
-@lru_cache(maxsize=6)
+@lru_cache(maxsize=3)
 def states_of(system: str, seed: int) -> dict[tuple[int, ...], Tensor]:
     """What a frozen encoder makes of all messages; see `minilm_study`."""
     *_, known, ids = message_pieces()
