@@ -763,12 +763,7 @@ def minilm_study(
     output = said(ids[2])
     counts = digits(bleu_counts(output, messages.test).flatten())
     score = bleu(output, messages.test)
-    return {
-        "losses": losses,
-        "bleu": score,
-        "counts": counts,
-        "said": output[:10],
-    } | result
+    return {"losses": losses, "bleu": score, "counts": counts} | result
 
 
 MINILM = Study(
