@@ -293,7 +293,7 @@ def halves_study(
     model = joined(transformer_model(letters, phones, **SMALL), **halves).to(device())
     how = {"lr": LR, "seed": seed, "until": until}
     lost, result = train_best(model, few(labels, seed), steps, error_of, **how)
-    losses = [loss for step in zip(*alone) for loss in step] + lost
+    losses = [loss for step in zip(*alone, strict=True) for loss in step] + lost
     if until is not None:
         return {"losses": losses[:until]}
     test = words.test[::2]
@@ -729,7 +729,7 @@ def minilm_study(
     layers; or "MiniLM". Raises MissingCorpus without the extra.
     """
     one_of(system, *READERS)
-    messages, french, known, ids = message_pieces()
+    messages, french, _, ids = message_pieces()
     frozen = system != "fresh"
     if frozen:  # the published encoder is the same for every seed
         table = states_of(system, seed if system == "random" else 0)
@@ -752,7 +752,8 @@ def minilm_study(
             written += [french.decode(row) for row in found.tokens.tolist()]
         return written
 
-    pairs = [(x, french.encode(e.target)) for x, e in zip(ids[0], messages.train)]
+    targets = [french.encode(e.target) for e in messages.train]
+    pairs = list(zip(ids[0], targets, strict=True))
     pairs = random.Random(seed).sample(pairs, labels)
     how = {"lr": LR, "seed": seed, "until": until}
     losses, result = train_best(

