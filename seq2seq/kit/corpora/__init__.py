@@ -9,7 +9,6 @@ from seq2seq.kit.corpora.base import DamagedCorpus, Example, MissingCorpus, Spli
 from seq2seq.kit.corpora.catalogues import PLACEHOLDER, messages, template, tokenize
 from seq2seq.kit.corpora.digits import Digit, digits
 from seq2seq.kit.corpora.grammar import Aligned, phrase_grammar
-<<<<<<< HEAD
 from seq2seq.kit.corpora.installed import (
     SUMMARISED,
     docstrings,
@@ -18,10 +17,7 @@ from seq2seq.kit.corpora.installed import (
     signatures,
     summaries,
 )
-=======
-from seq2seq.kit.corpora.installed import SUMMARISED, docstrings, line_and_body, misspellings, summaries
 from seq2seq.kit.corpora.minilm import MiniLMWeights, minilm
->>>>>>> w-joining
 from seq2seq.kit.corpora.pictures import CAPTIONS, Picture, combination, draw, pictures
 from seq2seq.kit.corpora.prose import prose
 from seq2seq.kit.corpora.roles import NO_NAME, roles
