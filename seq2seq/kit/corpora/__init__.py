@@ -5,6 +5,7 @@ Each loader returns `Splits` of `Example`s. A split is a property of the source 
 position or of a random seed. book/data.md gives the origin, licence and size of each corpus.
 """
 
+from seq2seq.kit.corpora.asked import ASKED, parameters
 from seq2seq.kit.corpora.base import DamagedCorpus, Example, MissingCorpus, Splits, split_of
 from seq2seq.kit.corpora.catalogues import PLACEHOLDER, messages, template, tokenize
 from seq2seq.kit.corpora.grammar import Aligned, phrase_grammar
@@ -23,8 +24,8 @@ from seq2seq.kit.corpora.speech import (
 from seq2seq.kit.corpora.talks import LONGEST, talks
 from seq2seq.kit.corpora.words import G2PWeights, brown, g2p_weights, pronunciations, showcase
 
-__all__ = ["CAPTIONS", "LONGEST", "PLACEHOLDER", "SUMMARISED", "Aligned", "DamagedCorpus", "Example", "G2PWeights",
-           "MissingCorpus", "Picture", "Prompt", "Splits", "WhisperWeights", "brown", "combination", "docstrings",
-           "draw", "g2p_weights", "line_and_body", "messages", "misspellings", "phrase_grammar", "pictures",
-           "prompt_texts", "prompts", "pronunciations", "prose", "recording", "showcase", "spelled", "split_of",
-           "summaries", "talks", "template", "tokenize", "whisper_weights"]
+__all__ = ["ASKED", "CAPTIONS", "LONGEST", "PLACEHOLDER", "SUMMARISED", "Aligned", "DamagedCorpus", "Example",
+           "G2PWeights", "MissingCorpus", "Picture", "Prompt", "Splits", "WhisperWeights", "brown", "combination",
+           "docstrings", "draw", "g2p_weights", "line_and_body", "messages", "misspellings", "parameters",
+           "phrase_grammar", "pictures", "prompt_texts", "prompts", "pronunciations", "prose", "recording", "showcase",
+           "spelled", "split_of", "summaries", "talks", "template", "tokenize", "whisper_weights"]
