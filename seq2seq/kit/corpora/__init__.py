@@ -5,6 +5,7 @@ Each loader returns `Splits` of `Example`s. A split is a property of the source 
 position or of a random seed. book/data.md gives the origin, licence and size of each corpus.
 """
 
+from seq2seq.kit.corpora.asked import ASKED, parameters
 from seq2seq.kit.corpora.base import DamagedCorpus, Example, MissingCorpus, Splits, split_of
 from seq2seq.kit.corpora.catalogues import PLACEHOLDER, messages, template, tokenize
 from seq2seq.kit.corpora.digits import Digit, digits
@@ -33,9 +34,9 @@ from seq2seq.kit.corpora.speech import (
 from seq2seq.kit.corpora.talks import LONGEST, talks
 from seq2seq.kit.corpora.words import G2PWeights, brown, g2p_weights, pronunciations, showcase
 
-__all__ = ["CAPTIONS", "LONGEST", "NO_NAME", "PLACEHOLDER", "SUMMARISED", "Aligned", "DamagedCorpus", "Digit",
+__all__ = ["ASKED", "CAPTIONS", "LONGEST", "NO_NAME", "PLACEHOLDER", "SUMMARISED", "Aligned", "DamagedCorpus", "Digit",
            "Example", "G2PWeights", "MiniLMWeights", "MissingCorpus", "Picture", "Prompt", "Splits", "WhisperWeights",
            "brown", "combination", "digits", "docstrings", "draw", "g2p_weights", "line_and_body", "messages", "minilm",
-           "misspellings", "phrase_grammar", "pictures", "prompt_texts", "prompts", "pronunciations", "prose",
-           "recording", "roles", "showcase", "signatures", "spelled", "split_of", "summaries", "talks", "template",
-           "tokenize", "whisper_weights"]
+           "misspellings", "parameters", "phrase_grammar", "pictures", "prompt_texts", "prompts", "pronunciations",
+           "prose", "recording", "roles", "showcase", "signatures", "spelled", "split_of", "summaries", "talks",
+           "template", "tokenize", "whisper_weights"]
