@@ -7,11 +7,12 @@ import copy
 import math
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import torch
+from rouge_score.rouge_scorer import RougeScorer
 
 from seq2seq.alignment import PairModel, best_cut, learn_chances
 from seq2seq.attention import attention_model
@@ -22,32 +23,51 @@ from seq2seq.kit.records import Study, digits
 from seq2seq.kit.training import rate_at, train_step
 from seq2seq.rnn import one_of
 from seq2seq.sequence_labelling import error_rates, nearest
-from seq2seq.sequences import Vocab, training_batches
+from seq2seq.sequences import Vocab, check_sizes, training_batches
 from seq2seq.teacher_forcing import transduce
 
 __all__ = [
     "COUNTING",
     "LABELS",
     "LETTERS",
+    "MASK",
     "PRETRAINING",
+    "ROUGE_1",
     "SENTINELS",
     "SLOWER",
+    "Sentences",
+    "TextPair",
     "Tuned",
+    "byte_pieces",
     "corrupt",
     "count_pairs",
     "counting_study",
+    "document_rotation",
     "fine_tune",
+    "from_pieces",
+    "future_ngrams",
+    "gap_scores",
     "is_sentinel",
+    "joined",
     "judged",
     "labelled_words",
     "labels_study",
+    "language_shares",
     "marked",
+    "mbart_pair",
+    "pegasus_pair",
+    "poisson",
     "pronounced",
     "read_spellings",
     "reading_tasks",
     "reading_vocab",
     "restore",
+    "sentence_permutation",
     "span_mask",
+    "text_infilling",
+    "token_deletion",
+    "token_masking",
+    "translation_pair",
 ]
 
 
@@ -342,3 +362,136 @@ SLOWER = Study(
 COUNTING = Study(
     "pretraining-counts", counting_study, settings=tuple({"labels": n} for n in LABELS)
 )
+
+MASK = "<mask>"
+
+
+def token_masking(text: Sequence[str], rate: float, rng: random.Random) -> list[str]:
+    """Each token becomes a mask with probability `rate`."""
+    return [MASK if rng.random() < rate else token for token in text]
+
+
+def token_deletion(text: Sequence[str], rate: float, rng: random.Random) -> list[str]:
+    """Each token goes with probability `rate`; where one is missing is not told."""
+    return [token for token in text if rng.random() >= rate]
+
+
+def poisson(mean: float, rng: random.Random) -> int:
+    """A whole number from a Poisson distribution, by multiplying (Knuth, 1969)."""
+    number, product = 0, rng.random()
+    while product > math.exp(-mean):
+        number, product = number + 1, product * rng.random()
+    return number
+
+
+def text_infilling(
+    text: Sequence[str], rate: float, rng: random.Random, mean: float = 3.0
+) -> list[str]:
+    """Spans of Poisson(mean) tokens, a share `rate` in all, become one mask each.
+
+    A span of length 0 puts in a mask where nothing is missing.
+    """
+    hidden, spans = round(rate * len(text)), []
+    while sum(spans) < hidden:
+        spans.append(min(poisson(mean, rng), hidden - sum(spans)))
+    places = sorted(rng.choices(range(len(text) - hidden + 1), k=len(spans)))
+    source, at, kept = [], 0, 0
+    for place, length in zip(places, spans, strict=True):
+        source += [*text[at : at + place - kept], MASK]
+        at, kept = at + place - kept + length, place
+    return [*source, *text[at:]]
+
+
+Sentences = Sequence[Sequence[str]]
+
+
+def joined(sentences: Sentences) -> list[str]:
+    """Sentences -> one text."""
+    return [token for sentence in sentences for token in sentence]
+
+
+def sentence_permutation(sentences: Sentences, rng: random.Random) -> list[str]:
+    """The sentences in a random order."""
+    return joined(rng.sample(sentences, len(sentences)))
+
+
+def document_rotation(text: Sequence[str], rng: random.Random) -> list[str]:
+    """The text from a random token on, and then its beginning."""
+    start = rng.randrange(len(text)) if text else 0
+    return [*text[start:], *text[:start]]
+
+
+ROUGE_1 = RougeScorer(["rouge1"])
+TextPair = tuple[list[str], list[str]]
+
+
+def mbart_pair(sentences: Sentences, code: str, rng: random.Random) -> TextPair:
+    """mBART: permuted and infilled. The code is last in the source, else first."""
+    noisy = text_infilling(sentence_permutation(sentences, rng), 0.35, rng, 3.5)
+    return [*noisy, code], [code, *joined(sentences)]
+
+
+def gap_scores(sentences: Sentences) -> list[float]:
+    """ROUGE-1 (F1) of each sentence with all the others."""
+    texts = [" ".join(sentence) for sentence in sentences]
+    return [
+        ROUGE_1.score(" ".join(texts[:i] + texts[i + 1 :]), text)["rouge1"].fmeasure
+        for i, text in enumerate(texts)
+    ]
+
+
+def pegasus_pair(sentences: Sentences, count: int = 1) -> TextPair:
+    """Pegasus: the sentences most like the rest are taken out, and asked for."""
+    check_sizes(count=count)
+    scores = gap_scores(sentences)
+    order = sorted(range(len(sentences)), key=scores.__getitem__, reverse=True)
+    gone = set(order[:count])
+    source = joined([MASK] if i in gone else s for i, s in enumerate(sentences))
+    return source, joined(sentences[i] for i in sorted(gone))
+
+
+def future_ngrams(target: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    """ProphetNet: what each position predicts, the next n tokens at once."""
+    check_sizes(n=n)
+    row = [*target, *[Vocab.special[Vocab.pad]] * (n - 1)]
+    return [tuple(row[t : t + n]) for t in range(len(target))]
+
+
+def translation_pair(
+    source: Sequence[str], target: Sequence[str], codes: tuple[str, ...] = ()
+) -> TextPair:
+    """No codes: Marian. One, the target's: a Marian that writes several languages.
+
+    Two: M2M-100, the source's before the source and the target's before the target.
+    """
+    if len(codes) > 2:
+        raise ValueError(f"give no code, one or two, not {codes}")
+    return [*codes[:1], *source], [*codes[1:], *target]
+
+
+def language_shares(counts: Mapping[str, int], alpha: float) -> dict[str, float]:
+    """How much text each language has -> how often it is drawn."""
+    if not (counts and min(counts.values()) > 0 and 0 <= alpha <= 1):
+        raise ValueError(f"need counts above 0 and 0 ≤ {alpha=} ≤ 1")
+    total = sum(n**alpha for n in counts.values())
+    return {name: n**alpha / total for name, n in counts.items()}
+
+
+def byte_pieces(text: str, known: set[str]) -> list[str]:
+    """Characters, and in place of an unknown one its bytes, such as <0xE7>."""
+    return [
+        piece
+        for c in text
+        for piece in ([c] if c in known else [f"<0x{b:02X}>" for b in c.encode()])
+    ]
+
+
+def from_pieces(pieces: Sequence[str]) -> str:
+    """The text of `byte_pieces`; what is no whole character becomes �."""
+    raw = (
+        bytes.fromhex(piece[3:5])
+        if re.fullmatch("<0x[0-9A-F]{2}>", piece)
+        else piece.encode()
+        for piece in pieces
+    )
+    return b"".join(raw).decode(errors="replace")
