@@ -315,6 +315,22 @@ def test_fine_tuning_keeps_the_best_weights_that_validation_saw(vocab):
     assert tuned.losses[-1] < tuned.losses[0]
 
 
+def test_the_middle_is_kept_if_it_is_best(vocab, monkeypatch):
+    seen, rates = [], iter([0.5, 0.2, 0.9])
+
+    def watch(model, *_):
+        seen.append(copy.deepcopy(model.state_dict()))
+        return []
+
+    monkeypatch.setattr("seq2seq.pretraining.pronounced", watch)
+    monkeypatch.setattr("seq2seq.pretraining.error_rates", lambda *_: (next(rates), 0.0))
+    model = attention_model(vocab, vocab, 8, 10)
+    tuned = fine_tune(model, vocab, WORDS, WORDS, 6, every=2)
+    assert (tuned.per, tuned.step) == (0.2, 4)
+    assert all(torch.equal(v, seen[1][k]) for k, v in model.state_dict().items())
+    assert any((v != seen[2][k]).any() for k, v in model.state_dict().items())
+
+
 def test_a_stopped_run_is_the_beginning_of_a_whole_one(vocab):
     losses = []
     for until in (None, 3):
