@@ -27,6 +27,7 @@ from seq2seq.sequences import Vocab, check_sizes, training_batches
 from seq2seq.teacher_forcing import transduce
 
 __all__ = [
+    "ASKING",
     "COUNTING",
     "LABELS",
     "LETTERS",
@@ -34,7 +35,6 @@ __all__ = [
     "PRETRAINING",
     "ROUGE_1",
     "SENTINELS",
-    "SLOWER",
     "Sentences",
     "TextPair",
     "Tuned",
@@ -339,23 +339,19 @@ def counting_study(*, labels: int, seed: int = 0, until: int | None = None) -> d
 PRETRAINING = Study(
     "pretraining-labels",
     labels_study,
-    settings=(
-        {"text": "nothing"},
-        {"text": "spellings", "asks": "word"},
-        {"text": "shuffled", "asks": "word"},
-        {"text": "spellings", "asks": "spans"},
-    ),
+    settings=tuple({"text": t} for t in ("nothing", "spellings", "shuffled")),
 )
-SLOWER = Study(
-    "pretraining-slower",
+ASKING = Study(
+    "pretraining-asking",
     labels_study,
     settings=tuple(
-        {"text": text, "asks": asks, "lr": 2e-3, "labels": [300]}
+        {"text": text, "asks": asks, "lr": lr, "labels": [300]}
         for text, asks in (
             ("nothing", "word"),
             ("spellings", "word"),
             ("spellings", "spans"),
         )
+        for lr in (2e-3, 5e-3)
     ),
     seeds=(0,),
 )
