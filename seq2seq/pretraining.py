@@ -27,8 +27,6 @@ from seq2seq.sequences import Vocab, check_sizes, training_batches
 from seq2seq.teacher_forcing import transduce
 
 __all__ = [
-    "ASKING",
-    "COUNTING",
     "LABELS",
     "LETTERS",
     "MASK",
@@ -41,7 +39,6 @@ __all__ = [
     "byte_pieces",
     "corrupt",
     "count_pairs",
-    "counting_study",
     "document_rotation",
     "fine_tune",
     "from_pieces",
@@ -324,39 +321,10 @@ def labels_study(
     return {"losses": losses, **found}
 
 
-def counting_study(*, labels: int, seed: int = 0, until: int | None = None) -> dict:
-    """The same words for the model of pairs, which needs no network."""
-    words = corpora.pronunciations()
-    order = labelled_words(words.train, labels, seed)
-    if until is not None:
-        return {"losses": learn_chances(order[:1000], until)[1]}
-    model, losses = count_pairs(order, judged(words.validation, 300))
-    test = judged(words.test, 1000)
-    said = [model.pronounce(e.source) for e in test]
-    return {"losses": losses, "order": model.order, **marked(said, test)}
-
-
 PRETRAINING = Study(
     "pretraining-labels",
     labels_study,
     settings=tuple({"text": t} for t in ("nothing", "spellings", "shuffled")),
-)
-ASKING = Study(
-    "pretraining-asking",
-    labels_study,
-    settings=tuple(
-        {"text": text, "asks": asks, "lr": lr, "labels": [300]}
-        for text, asks in (
-            ("nothing", "word"),
-            ("spellings", "word"),
-            ("spellings", "spans"),
-        )
-        for lr in (2e-3, 5e-3)
-    ),
-    seeds=(0,),
-)
-COUNTING = Study(
-    "pretraining-counts", counting_study, settings=tuple({"labels": n} for n in LABELS)
 )
 
 MASK = "<mask>"

@@ -14,7 +14,6 @@ from seq2seq.attention import attention_model
 from seq2seq.kit import corpora, seed_everything
 from seq2seq.kit.corpora import Example
 from seq2seq.pretraining import (
-    COUNTING,
     LABELS,
     LETTERS,
     MASK,
@@ -369,8 +368,8 @@ def test_marks_are_a_digit_a_word():
 
 def test_the_studies_compare_one_thing_at_a_time():
     assert {s["text"] for s in PRETRAINING.settings} == {"nothing", "spellings", "shuffled"}
-    assert [s["labels"] for s in COUNTING.settings] == [*LABELS]
-    assert PRETRAINING.seeds == COUNTING.seeds == (0, 1, 2)
+    assert tuple(sorted(LABELS)) == LABELS
+    assert PRETRAINING.seeds == (0, 1, 2)
 
 
 def test_the_vocabulary_has_room_for_every_words_sentinels():
