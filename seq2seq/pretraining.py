@@ -325,6 +325,7 @@ PRETRAINING = Study(
     "pretraining-labels",
     labels_study,
     settings=tuple({"text": t} for t in ("nothing", "spellings", "shuffled")),
+    seeds=(0, 1),
 )
 
 MASK = "<mask>"
