@@ -27,10 +27,11 @@ from seq2seq.sequences import Vocab, check_sizes, training_batches
 from seq2seq.teacher_forcing import transduce
 
 __all__ = [
-    "LABELS",
+    "FEW_LABELS",
+    "LABEL_COUNTS",
     "LETTERS",
     "MASK",
-    "PRETRAINING",
+    "PAIR_COUNTS",
     "ROUGE_1",
     "SENTINELS",
     "Sentences",
@@ -45,20 +46,21 @@ __all__ = [
     "future_ngrams",
     "gap_scores",
     "is_sentinel",
-    "joined",
     "judged",
     "labelled_words",
     "labels_study",
     "language_shares",
     "marked",
     "mbart_pair",
+    "one_text",
+    "pairs_study",
     "pegasus_pair",
     "poisson",
-    "pronounced",
     "read_spellings",
     "reading_tasks",
     "reading_vocab",
     "restore",
+    "said_for",
     "sentence_permutation",
     "span_mask",
     "text_infilling",
@@ -121,7 +123,7 @@ def fine_tune(
         losses.append(train_step(model, batch.to(device()), optimizer))
         schedule.step()
         if step % every == 0 or step == steps:
-            said = pronounced(model, vocab, validation)
+            said = said_for(model, vocab, validation)
             per, _ = error_rates(said, [e.targets for e in validation])
             if per < best[0]:
                 best, kept = (per, step), copy.deepcopy(model.state_dict())
@@ -130,7 +132,7 @@ def fine_tune(
     return Tuned(torch.stack(losses).tolist(), *best)
 
 
-def pronounced(
+def said_for(
     model: EncoderDecoder, vocab: Vocab, words: Sequence[Example]
 ) -> list[list[str]]:
     """What a model says for each word, by greedy search."""
@@ -266,7 +268,7 @@ def read_spellings(
     return train(model, stream, steps, lr=5e-3, until=until, label="reading").losses
 
 
-LABELS = (100, 300, 1000, 3000, 10_000)
+LABEL_COUNTS = (100, 300, 1000, 3000, 10_000)
 
 
 def marked(said: Sequence[Sequence[str]], words: Sequence[Example]) -> dict:
@@ -281,7 +283,7 @@ def labels_study(
     *,
     text: str,
     asks: str = "word",
-    labels: Sequence[int] = LABELS,
+    labels: Sequence[int] = LABEL_COUNTS,
     lr: float = 5e-3,
     steps: int = 300,
     seed: int = 0,
@@ -314,18 +316,36 @@ def labels_study(
         losses = losses + tuned.losses
         if until is not None:
             return {"losses": losses}
-        found[str(count)] = marked(pronounced(model, vocab, test), test) | {
+        found[str(count)] = marked(said_for(model, vocab, test), test) | {
             "validation": tuned.per,
             "step": tuned.step,
         }
     return {"losses": losses, **found}
 
 
-PRETRAINING = Study(
+FEW_LABELS = Study(
     "pretraining-labels",
     labels_study,
     settings=tuple({"text": t} for t in ("nothing", "spellings", "shuffled")),
-    seeds=(0, 1),
+)
+
+
+def pairs_study(*, labels: int, seed: int = 0, until: int | None = None) -> dict:
+    """The same words for the model of pairs, which needs no network."""
+    words = corpora.pronunciations()
+    order = labelled_words(words.train, labels, seed)
+    if until is not None:
+        return {"losses": learn_chances(order[:1000], until)[1]}
+    model, losses = count_pairs(order, judged(words.validation, 300))
+    test = judged(words.test, 1000)
+    said = [model.pronounce(e.source) for e in test]
+    return {"losses": losses, "order": model.order, **marked(said, test)}
+
+
+PAIR_COUNTS = Study(
+    "pretraining-counts",
+    pairs_study,
+    settings=tuple({"labels": n} for n in LABEL_COUNTS),
 )
 
 MASK = "<mask>"
@@ -370,14 +390,14 @@ def text_infilling(
 Sentences = Sequence[Sequence[str]]
 
 
-def joined(sentences: Sentences) -> list[str]:
+def one_text(sentences: Sentences) -> list[str]:
     """Sentences -> one text."""
     return [token for sentence in sentences for token in sentence]
 
 
 def sentence_permutation(sentences: Sentences, rng: random.Random) -> list[str]:
     """The sentences in a random order."""
-    return joined(rng.sample(sentences, len(sentences)))
+    return one_text(rng.sample(sentences, len(sentences)))
 
 
 def document_rotation(text: Sequence[str], rng: random.Random) -> list[str]:
@@ -393,7 +413,7 @@ TextPair = tuple[list[str], list[str]]
 def mbart_pair(sentences: Sentences, code: str, rng: random.Random) -> TextPair:
     """mBART: permuted and infilled. The code is last in the source, else first."""
     noisy = text_infilling(sentence_permutation(sentences, rng), 0.35, rng, 3.5)
-    return [*noisy, code], [code, *joined(sentences)]
+    return [*noisy, code], [code, *one_text(sentences)]
 
 
 def gap_scores(sentences: Sentences) -> list[float]:
@@ -411,8 +431,8 @@ def pegasus_pair(sentences: Sentences, count: int = 1) -> TextPair:
     scores = gap_scores(sentences)
     order = sorted(range(len(sentences)), key=scores.__getitem__, reverse=True)
     gone = set(order[:count])
-    source = joined([MASK] if i in gone else s for i, s in enumerate(sentences))
-    return source, joined(sentences[i] for i in sorted(gone))
+    source = one_text([MASK] if i in gone else s for i, s in enumerate(sentences))
+    return source, one_text(sentences[i] for i in sorted(gone))
 
 
 def future_ngrams(target: Sequence[str], n: int) -> list[tuple[str, ...]]:

@@ -25,11 +25,12 @@ from seq2seq import (
     alignment,
     attention,
     copying,
+    detection,
     exposure_bias,
     families,
     guided_attention,
-    multilabel,
     joining,
+    multilabel,
     nonautoregressive,
     parsing,
     rnn,
@@ -282,20 +283,19 @@ if "captioning" in LIBRARY:
     CASES |= {f"captioning.{make.__name__}": Case(partial(make, WORDS, 12), batch=hung)
               for make in captioning.CAPTIONERS.values()}  # fmt: skip
 
-if "detection" in LIBRARY:
-    detection = LIBRARY["detection"]
 
-    def crowded() -> detection.SceneBatch:
-        """Two scenes with different numbers of digits, as sets and as sequences."""
-        scenes = detection.draw_scenes(corpora.digits().train[:20], 4)
-        return detection.as_batch(scenes[:2], "reading")
+def crowded() -> detection.SceneBatch:
+    """Two scenes with different numbers of digits, as sets and as sequences."""
+    scenes = detection.draw_scenes(corpora.digits().train[:20], 4)
+    return detection.as_batch(scenes[:2], "reading")
 
-    # A matching is made by SciPy: the costs of each layer's answers, how many things there are, and the pairs back.
-    CASES |= {f"detection, {matching}": Case(partial(detection.set_detector, 12), detection.SetLoss(matching=matching),
-                                             waits=8, meta=False, batch=crowded)
-              for matching in detection.MATCHINGS}  # fmt: skip
-    CASES["detection, sequence"] = Case(partial(detection.sequence_detector, 12), detection.SequenceLoss(),
-                                        batch=crowded)
+
+# A matching is made by SciPy: the costs of each layer's answers, how many things there are, and the pairs back.
+CASES |= {f"detection, {matching}": Case(partial(detection.set_detector, 12), detection.SetLoss(matching=matching),
+                                         waits=8, meta=False, batch=crowded)
+          for matching in detection.MATCHINGS}  # fmt: skip
+CASES["detection, sequence"] = Case(partial(detection.sequence_detector, 12), detection.SequenceLoss(),
+                                    batch=crowded)
 
 
 def pairs_for(case: Case) -> list[tuple[list[int], list[int]]]:
@@ -415,10 +415,9 @@ MAKERS = {"arange", "as_tensor", "cartesian_prod", "empty", "eye", "from_numpy",
 ON_THE_CPU = {"sequences.pad", "transformer.sinusoids", "bottleneck.published_model", "copying.CopyVocab.table",
               "copying.generating", "copying.copy_study", "comparison.best_of_beam", "speech.mel_filters",
               "speech.clips_of", "speech.whisper_state", "families.position_rows",
-              "captioning.ink", "captioning.sheet", "tagging.bio_moves"}  # fmt: skip
-              "captioning.ink", "captioning.sheet", "detection.resized", "detection.by_components",
-              "detection.as_batch", "detection.find_at_once"}  # fmt: skip
-              "captioning.ink", "captioning.sheet", "joining.fill_bert"}  # fmt: skip
+              "captioning.ink", "captioning.sheet", "tagging.bio_moves", "detection.resized",
+              "detection.by_components", "detection.as_batch", "detection.find_at_once",
+              "joining.fill_bert"}  # fmt: skip
 
 
 def made_without_a_device(tree: ast.AST, name: str) -> list[str]:

@@ -14,10 +14,11 @@ from seq2seq.attention import attention_model
 from seq2seq.kit import corpora, seed_everything
 from seq2seq.kit.corpora import Example
 from seq2seq.pretraining import (
-    LABELS,
+    FEW_LABELS,
+    LABEL_COUNTS,
     LETTERS,
     MASK,
-    PRETRAINING,
+    PAIR_COUNTS,
     SENTINELS,
     byte_pieces,
     corrupt,
@@ -28,19 +29,19 @@ from seq2seq.pretraining import (
     future_ngrams,
     gap_scores,
     is_sentinel,
-    joined,
     judged,
     labelled_words,
     language_shares,
     marked,
     mbart_pair,
+    one_text,
     pegasus_pair,
     poisson,
-    pronounced,
     read_spellings,
     reading_tasks,
     reading_vocab,
     restore,
+    said_for,
     sentence_permutation,
     span_mask,
     text_infilling,
@@ -213,7 +214,7 @@ def test_order_is_all_that_permutation_and_rotation_change():
     for seed in range(60):
         found = sentence_permutation(SENTENCES, random.Random(seed))
         seen.add(tuple(found))
-        assert sorted(found) == sorted(joined(SENTENCES))
+        assert sorted(found) == sorted(one_text(SENTENCES))
     assert len(seen) == 6
     turned = {tuple(document_rotation(TEXT, random.Random(seed))) for seed in range(200)}
     assert turned == {(*TEXT[i:], *TEXT[:i]) for i in range(len(TEXT))}
@@ -222,7 +223,7 @@ def test_order_is_all_that_permutation_and_rotation_change():
 
 def test_languages_are_named_where_the_paper_has_them():
     source, target = mbart_pair(SENTENCES, "zh_CN", random.Random(0))
-    assert source[-1] == target[0] == "zh_CN" and target[1:] == joined(SENTENCES) and MASK in source
+    assert source[-1] == target[0] == "zh_CN" and target[1:] == one_text(SENTENCES) and MASK in source
     assert translation_pair("ab", "c") == (["a", "b"], ["c"])
     assert translation_pair("ab", "c", (">>fra<<",)) == ([">>fra<<", "a", "b"], ["c"])
     assert translation_pair("ab", "c", ("__en__", "__fr__")) == (["__en__", "a", "b"], ["__fr__", "c"])
@@ -234,13 +235,13 @@ def test_gap_sentences_are_those_most_like_the_rest():
     sentences = [("one", "two"), ("two", "three", "four"), ("three", "four"), ("nothing",)]
     by_hand = []
     for i, sentence in enumerate(sentences):
-        rest = joined(s for j, s in enumerate(sentences) if j != i)
+        rest = one_text(s for j, s in enumerate(sentences) if j != i)
         shared = (Counter(sentence) & Counter(rest)).total()
         by_hand.append(2 * shared / (len(sentence) + len(rest)))
     assert gap_scores(sentences) == pytest.approx(by_hand)
     source, target = pegasus_pair(sentences)
     assert source == ["one", "two", MASK, "three", "four", "nothing"] and target == ["two", "three", "four"]
-    assert pegasus_pair(sentences, 2)[1] == joined(sentences[1:3])
+    assert pegasus_pair(sentences, 2)[1] == one_text(sentences[1:3])
     with pytest.raises(ValueError, match="count"):
         pegasus_pair(sentences, 0)
 
@@ -310,7 +311,7 @@ def test_fine_tuning_keeps_the_best_weights_that_validation_saw(vocab):
     model = attention_model(vocab, vocab, 8, 10)
     tuned = fine_tune(model, vocab, WORDS, WORDS, 30, lr=2e-2, every=10)
     assert len(tuned.losses) == 30 and tuned.step in (10, 20, 30)
-    assert marked(pronounced(model, vocab, WORDS), WORDS)["per"] == pytest.approx(tuned.per)
+    assert marked(said_for(model, vocab, WORDS), WORDS)["per"] == pytest.approx(tuned.per)
     assert tuned.losses[-1] < tuned.losses[0]
 
 
@@ -321,7 +322,7 @@ def test_the_middle_is_kept_if_it_is_best(vocab, monkeypatch):
         seen.append(copy.deepcopy(model.state_dict()))
         return []
 
-    monkeypatch.setattr("seq2seq.pretraining.pronounced", watch)
+    monkeypatch.setattr("seq2seq.pretraining.said_for", watch)
     monkeypatch.setattr("seq2seq.pretraining.error_rates", lambda *_: (next(rates), 0.0))
     model = attention_model(vocab, vocab, 8, 10)
     tuned = fine_tune(model, vocab, WORDS, WORDS, 6, every=2)
@@ -367,9 +368,9 @@ def test_marks_are_a_digit_a_word():
 
 
 def test_the_studies_compare_one_thing_at_a_time():
-    assert {s["text"] for s in PRETRAINING.settings} == {"nothing", "spellings", "shuffled"}
-    assert tuple(sorted(LABELS)) == LABELS
-    assert PRETRAINING.seeds == (0, 1)
+    assert {s["text"] for s in FEW_LABELS.settings} == {"nothing", "spellings", "shuffled"}
+    assert tuple(sorted(LABEL_COUNTS)) == LABEL_COUNTS
+    assert [s["labels"] for s in PAIR_COUNTS.settings] == [*LABEL_COUNTS]
 
 
 def test_the_vocabulary_has_room_for_every_words_sentinels():
