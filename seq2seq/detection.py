@@ -667,5 +667,4 @@ DETECTED = Study(
     "detection-systems",
     detection_study,
     settings=tuple({"system": name} for name in DETECTORS),
-    seeds=(0,),
 )

@@ -31,7 +31,7 @@ CHAPTER, LANDING = "chapters/components.html", "book/index.html"
 SHOWN = {
     "landing": (LANDING, ".hero", ".hero"),
     "landing-result": (LANDING, ".landing-result", ".landing-result"),
-    "landing-path": (LANDING, ".path", ".planned"),
+    "landing-path": (LANDING, ".path", ".path"),
     "chapter-head": (CHAPTER, "body", "article .cost-card"),
     "text": (CHAPTER, "#words-and-formulas > h2", "#words-and-formulas > details"),
     "figure": (CHAPTER, "#fig-looks", "#fig-looks"),
