@@ -326,7 +326,11 @@ def labels_study(
 FEW_LABELS = Study(
     "pretraining-labels",
     labels_study,
-    settings=tuple({"text": t} for t in ("nothing", "spellings", "shuffled")),
+    settings=(
+        *({"text": text} for text in ("nothing", "spellings", "shuffled")),
+        {"text": "nothing", "steps": 700},
+        {"text": "spellings", "asks": "spans"},
+    ),
 )
 
 
