@@ -250,10 +250,10 @@ def mute(e: Example) -> Example:
 
 
 @lru_cache(maxsize=3)
-def decathlon(split: str, size: int) -> dict[str, list[Example]]:
+def decathlon(split: str, size: int, pinned: bool = False) -> dict[str, list[Example]]:
     """Four tasks in one form, at most `size` examples each; two share contexts."""
     sentences = corpora.phrase_grammar(size, seed=0, split=split)
-    types = getattr(corpora.parameters(pinned=True), split)
+    types = getattr(corpora.parameters(pinned=pinned), split)
     return {
         "where": [a.example for a in stories(size, 0, split, longest=3)],
         "type": Random(0).sample(types, min(size, len(types))),
@@ -280,7 +280,8 @@ def task_study(
         "alone": [(task,)],
         "in turn": [(t,) for t in DECATHLON],
     }[one_of(how, "together", "alone", "in turn")]
-    train_on, asked = decathlon("train", 4000), DECATHLON if how != "alone" else (task,)
+    train_on = decathlon("train", 4000, pinned=True)
+    asked = DECATHLON if how != "alone" else (task,)
     words = answer_vocab([e for some in train_on.values() for e in some], 25)
     seed_everything(seed)
     model = answer_model(words, 64, 64).to(device())
@@ -290,10 +291,11 @@ def task_study(
         losses += train_answers(model, tasks, words, steps, seed, until)
         if until is not None:
             return {"losses": losses}
-        test = decathlon("test", 300)
+        test = decathlon("test", 300, pinned=True)
         right = {t: told_right(model, test[t], words) for t in asked}
         after.append([float(np.mean(right[t])) for t in asked])
-    held, muted = decathlon("validation", 300), [mute(e) for e in test["kinds"]]
+    held = decathlon("validation", 300, pinned=True)
+    muted = [mute(e) for e in test["kinds"]]
     said = copy_transduce(model, [e.source for e in muted[:100]], words, 20)
     return {
         "losses": losses,

@@ -268,7 +268,7 @@ def test_training_stops_early_as_it_began(words):
 
 
 def test_two_tasks_have_the_same_sentences_and_no_test_is_trained_on(monkeypatch):
-    monkeypatch.setattr(corpora, "parameters", lambda pinned: base.Splits([], [], []))
+    monkeypatch.setattr(corpora, "parameters", lambda pinned=False: base.Splits([], [], []))
     decathlon.cache_clear()
     train, test = decathlon("train", 400), decathlon("test", 100)
     decathlon.cache_clear()
