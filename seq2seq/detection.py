@@ -188,6 +188,7 @@ class SceneEncoder(Encoder):
 class GlobalEncoder(SceneEncoder):
     """`SceneEncoder`, then Transformer layers in which places look at each other.
 
+    After Carion et al. (2020, section 3.2), who add the places in every layer.
     alone: as many parameters, but each place sees itself only, a control.
     """
 
@@ -522,7 +523,7 @@ def exactly(
 def share_found(
     found: Sequence[Sequence[Thing]], truth: Sequence[Sequence[Thing]], least: float
 ) -> float:
-    """The share of things, over all pictures, that a find of score `least` hits."""
+    """The share of all things that finds of score `least` or more hit."""
     kept = [[thing for thing in mine if thing.score >= least] for mine in found]
     pairs = zip(kept, truth, strict=True)
     return sum(sum(hits(*pair)) for pair in pairs) / sum(map(len, truth))
