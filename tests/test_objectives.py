@@ -150,6 +150,7 @@ def test_gap_sentences_are_those_most_like_the_rest():
     source, target = pegasus_pair(sentences)
     assert source == ["one", "two", MASK, "three", "four", "nothing"] and target == ["two", "three", "four"]
     assert pegasus_pair(sentences, 2)[1] == one_text(sentences[1:3])
+    assert pegasus_pair(sentences[::-1], 2)[1] == one_text(sentences[::-1][1:3])
     with pytest.raises(ValueError, match="count"):
         pegasus_pair(sentences, 0)
 
