@@ -35,7 +35,6 @@ from seq2seq.transformer import (
 )
 
 __all__ = [
-    "AGAIN",
     "CAPTIONED",
     "CAPTIONERS",
     "PLACE",
@@ -420,9 +419,8 @@ def caption_study(
 CAPTIONED = Study(
     "captioning-systems",
     caption_study,
-    settings=tuple({"system": name} for name in CAPTIONERS),
-    seeds=(0,),
-)
-AGAIN = Study(
-    "captioning-again", caption_study, settings=({"system": "attention"},), seeds=(1,)
+    settings=(
+        *({"system": name} for name in CAPTIONERS),
+        *({"system": "attention", "language": language} for language in ("fr", "zh")),
+    ),
 )
