@@ -537,5 +537,24 @@ def test_a_study_of_languages_is_the_same_twice_and_scores_each(monkeypatch: pyt
     assert polyglot_study(steps=4, seed=2, until=1)["losses"] != begun["losses"][:1]
 
 
+def test_a_study_of_languages_asks_in_each_and_draws_batches_by_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, drawn = few(monkeypatch), []
+
+    def asked(model, pictures, words):
+        return [[words.symbols[model.decoder.start]]] * len(pictures)
+
+    def watched(model, stream, steps, **options):
+        drawn.append(next(stream).tgt.tolist())
+        return train(model, stream, steps, **options)
+
+    monkeypatch.setattr(captioning, "write_captions", asked)
+    monkeypatch.setattr(captioning, "train", watched)
+    for seed in (1, 2, 1):
+        found = polyglot_study(steps=1, seed=seed)
+    assert drawn[0] == drawn[2] != drawn[1]
+    for language in ("en", "fr", "zh"):
+        assert found[language]["said"] == [f"<{language}>"] * len(small.test)
+
+
 def test_the_module_is_named_after_its_chapter() -> None:
     assert importlib.import_module("seq2seq.captioning") is captioning
