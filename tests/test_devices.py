@@ -282,6 +282,9 @@ if "captioning" in LIBRARY:
 
     CASES |= {f"captioning.{make.__name__}": Case(partial(make, WORDS, 12), batch=hung)
               for make in captioning.CAPTIONERS.values()}  # fmt: skip
+    TONGUES = Vocab([*WORDS.ids, "<fr>"])
+    CASES["captioning, spoken to"] = Case(
+        lambda: captioning.speaking(captioning.conv_attention(TONGUES, 12), TONGUES, "fr"), batch=hung)  # fmt: skip
 
 
 def crowded() -> detection.SceneBatch:
