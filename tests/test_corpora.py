@@ -381,7 +381,9 @@ def test_characters_tell_where_words_begin_and_what_they_are(newspaper_of):
 
 def test_a_paragraph_is_in_one_split_and_a_sentence_where_it_came_first(newspaper_of):
     lines = [f"第/m  {i}/m  。/w  同/d  {i}/m  。/w  报/n  。/w" for i in range(300)]
-    newspaper_of("\n".join(lines))
+    first = sorted(lines, key=lambda line: base.split_of(line) != "test")     # in the test, and the last in training
+    assert base.split_of(first[0]) == "test" != base.split_of(first[-1])
+    newspaper_of("\n".join(first))
     found = corpora.peoples_daily()
     assert_disjoint(found)
     assert sum(map(len, found)) == 601 and all(map(len, found))
@@ -389,7 +391,7 @@ def test_a_paragraph_is_in_one_split_and_a_sentence_where_it_came_first(newspape
         numbers = [e.source[1:-1] for e in part if "报" not in e.source]
         assert all(numbers.count(number) == 2 for number in numbers)
         assert all(base.split_of(lines[int("".join(number))]) == name for number in numbers)
-    assert ("报", "。") in sources(getattr(found, base.split_of(lines[0])))
+    assert ("报", "。") in sources(found.test)
 
 
 def test_another_newspaper_is_refused(newspaper_of, tmp_path, monkeypatch):
