@@ -19,6 +19,7 @@ from seq2seq.kit.corpora.installed import (
     summaries,
 )
 from seq2seq.kit.corpora.minilm import MiniLMWeights, minilm
+from seq2seq.kit.corpora.newspaper import peoples_daily
 from seq2seq.kit.corpora.pictures import CAPTIONS, Picture, combination, draw, pictures
 from seq2seq.kit.corpora.prose import prose
 from seq2seq.kit.corpora.roles import NO_NAME, roles
@@ -37,6 +38,6 @@ from seq2seq.kit.corpora.words import G2PWeights, brown, g2p_weights, pronunciat
 __all__ = ["ASKED", "CAPTIONS", "LONGEST", "NO_NAME", "PLACEHOLDER", "SUMMARISED", "Aligned", "DamagedCorpus", "Digit",
            "Example", "G2PWeights", "MiniLMWeights", "MissingCorpus", "Picture", "Prompt", "Splits", "WhisperWeights",
            "brown", "combination", "digits", "docstrings", "draw", "g2p_weights", "line_and_body", "messages", "minilm",
-           "misspellings", "parameters", "phrase_grammar", "pictures", "prompt_texts", "prompts", "pronunciations",
-           "prose", "recording", "roles", "showcase", "signatures", "spelled", "split_of", "summaries", "talks",
-           "template", "tokenize", "whisper_weights"]
+           "misspellings", "parameters", "peoples_daily", "phrase_grammar", "pictures", "prompt_texts", "prompts",
+           "pronunciations", "prose", "recording", "roles", "showcase", "signatures", "spelled", "split_of",
+           "summaries", "talks", "template", "tokenize", "whisper_weights"]
