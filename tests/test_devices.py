@@ -422,7 +422,7 @@ MAKERS = {"arange", "as_tensor", "cartesian_prod", "empty", "eye", "from_numpy",
 ON_THE_CPU = {"sequences.pad", "transformer.sinusoids", "bottleneck.published_model", "copying.CopyVocab.table",
               "copying.generating", "copying.copy_study", "comparison.best_of_beam", "speech.mel_filters",
               "speech.clips_of", "speech.whisper_state", "families.position_rows",
-              "captioning.ink", "captioning.sheet", "tagging.bio_moves", "detection.resized",
+              "captioning.ink", "captioning.sheet", "tagging.bio_moves", "tagging.word_moves", "detection.resized",
               "detection.by_components", "detection.as_batch", "detection.find_at_once",
               "joining.fill_bert"}  # fmt: skip
 
