@@ -121,7 +121,7 @@ TextPair = tuple[list[str], list[str]]
 
 
 def mbart_pair(sentences: Sentences, code: str, rng: random.Random) -> TextPair:
-    """mBART: permuted and infilled. The code is last in the source, else first."""
+    """mBART: permuted, infilled. The code ends the source and begins the target."""
     noisy = text_infilling(sentence_permutation(sentences, rng), 0.35, rng, 3.5)
     return [*noisy, code], [code, *one_text(sentences)]
 
