@@ -31,10 +31,11 @@ def keywords(least: int = 10) -> Splits:
     """Emoji with the keywords that `least` pictures of the training split or more have, each emoji with one or more.
 
     Source: emojilib 4.0.3 (MIT, © Mu-An Chiou), which comes with this package (tools/keywords.py collected it), and
-    the drawings of `draw` (CC BY-SA 4.0). The 258 flags of countries and regions are left out: all have the same four
-    keywords. What is akin is in one split: one subject as man, woman, person or child, and all drawings that a chain of
-    steps below `AKIN` joins, such as the 24 clock faces. A hash of a family's first emoji decides; since pictures are
-    few, it holds out more than `split_of` does. Raises ValueError for least below 1, MissingCorpus or DamagedCorpus.
+    the drawings of `draw` (CC BY-SA 4.0). The 262 flags of countries and regions are left out: nearly all have the
+    same four keywords. What is akin is in one split: one subject as man, woman, person or child, and all drawings that
+    a chain of steps below `AKIN` joins, such as the 24 clock faces. A hash of a family's first emoji decides; since
+    pictures are few, more is held out than by `split_of`. Raises ValueError for least below 1, MissingCorpus or
+    DamagedCorpus.
     """
     if least < 1:
         raise ValueError(f"a keyword is some picture's: least={least} must be at least 1")
