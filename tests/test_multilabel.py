@@ -41,7 +41,7 @@ from seq2seq.multilabel import (
     sigmoid_nats,
 )
 from seq2seq.rnn import RNNDecoder
-from seq2seq.sequences import Vocab, collate
+from seq2seq.sequences import Vocab, collate, numericalise
 
 WORDS, LABELS = Vocab(["read", "sum", "an", "array"]), Vocab(["a", "axis", "out", "x", "y"])
 PAIRS = [([4, 5], [4, 6, 8]), ([6], []), ([7, 5, 4], [7]), ([5], [8, 5, 7, 4])]
@@ -140,7 +140,7 @@ def test_own_order_leaves_the_models_modes_alone() -> None:
 def test_sigmoids_lose_what_the_product_over_labels_says() -> None:
     seed_everything(0)
     model = SigmoidLabels(SumEncoder(len(WORDS), 7), len(LABELS), 7, 11).eval()
-    p = label_probabilities(model, [("read", "sum"), ("an",), ("array", "sum", "read"), ("sum",)], WORDS)
+    p = label_probabilities(model, [batch(PAIRS[:3]), batch(PAIRS[3:])])
     expected = 0.0
     for row, (_, labels) in zip(p.tolist(), PAIRS, strict=True):
         expected -= sum(math.log(x if i + FIRST_LABEL in labels else 1 - x) for i, x in enumerate(row))
@@ -187,12 +187,13 @@ def test_nats_of_a_chain_and_of_sigmoids_are_those_of_sets() -> None:
     model = chain(4)
     listed = [probability_of_set(once(model), WORDS.encode(e.source), LABELS.encode(e.target)) for e in examples]
     seed_everything(0)
-    assert held_out_nats(model, examples, WORDS, LABELS, 400) == pytest.approx(-np.mean(np.log(listed)), rel=0.05)
+    asked = [batch(numericalise([e], WORDS, LABELS)) for e in examples]
+    assert held_out_nats(model, asked, 400) == pytest.approx(-np.mean(np.log(listed)), rel=0.05)
     model = build_labeller("sigmoids", WORDS, LABELS)
-    p = label_probabilities(model, [e.source for e in examples], WORDS)
+    p = label_probabilities(model, asked)
     hot = torch.tensor([[x in e.target for x in LABELS.symbols[FIRST_LABEL:]] for e in examples])
     expected = -torch.where(hot, p, 1 - p).log().sum(dim=1).mean().item()
-    assert held_out_nats(model, examples, WORDS, LABELS) == pytest.approx(expected, rel=1e-4)
+    assert held_out_nats(model, asked) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("how", ORDERS)
@@ -281,7 +282,7 @@ def test_chains_learn_two_sets_that_exclude_each_other(how: str) -> None:
     history = train(model, itertools.repeat(batch(pairs)), 150, loss=ORDERS[how], lr=2e-2, warmup=5)
     floor = (2 * math.log(2) + (math.log(2) + math.log(6) if how == "at random" else 0)) / 3
     assert np.mean(history.losses[-30:]) == pytest.approx(floor, abs=0.25 if how == "at random" else 0.12)
-    [first, second] = chain_sets(model.eval(), [("?",), ("!",)], Vocab(["?", "!"]), LABELS)
+    [first, second] = chain_sets(model.eval(), [batch([([4], []), ([5], [])])], LABELS)
     assert first in ({"a", "axis"}, {"out", "x", "y"}) and second == set()
 
 
@@ -323,8 +324,7 @@ def test_scores_equal_counting_in_arrays() -> None:
 
 
 def test_acquainted_pairs_are_those_of_some_example() -> None:
-    examples = [Example(("f",), (("a", "b", "c"),)), Example(("g",), (("c", "d"),))]
-    assert acquainted(examples) == {frozenset(p) for p in ("ab", "ac", "bc", "cd")}
+    assert acquainted(["abc", "cd", "e"]) == {frozenset(p) for p in ("ab", "ac", "bc", "cd")}
 
 
 def test_a_threshold_separates_and_the_best_one_is_found() -> None:
@@ -406,6 +406,38 @@ def test_a_study_is_the_same_twice_and_stops_where_it_is_told(monkeypatch: pytes
         assert begun["losses"] == pytest.approx(first["losses"][:2], rel=1e-4) and set(begun) == {"losses"}
     with pytest.raises(ValueError):
         multilabel.label_study(system="magic")
+
+
+def test_what_is_judged_is_what_is_said() -> None:
+    """The threshold is validation's, the scores are the test's, and a chain's labels are counted again and once."""
+    chosen = {"validation": (PAIRS[:2], PAIRS[2:]), "test": ([PAIRS[0], PAIRS[3]], [PAIRS[2]])}
+    asked = {part: [batch(pairs) for pairs in lots] for part, lots in chosen.items()}
+    gold = {part: [frozenset(LABELS.decode(ids)) for pairs in lots for _, ids in pairs]
+            for part, lots in chosen.items()}  # fmt: skip
+    names, known = LABELS.symbols[FIRST_LABEL:], acquainted(gold["validation"])
+    seed_everything(2)
+    model = build_labeller("sigmoids", WORDS, LABELS).eval()
+    with torch.no_grad():
+        model.output.bias.copy_(torch.tensor([0.9, -0.4, -1.0, 0.2, -0.1]))
+    found = multilabel.judged_labels(model, asked, LABELS, known)
+    p = {part: label_probabilities(model, asked[part]) for part in asked}
+    assert found["threshold"] == best_threshold(p["validation"], gold["validation"], LABELS)
+    for key, part, threshold in (("test", "test", found["threshold"]), ("test, at 0.5", "test", 0.5),
+                                 ("validation", "validation", found["threshold"])):  # fmt: skip
+        assert found[key] == set_scores(above(p[part], threshold, LABELS), gold[part], names, known)
+    said = above(p["test"], found["threshold"], LABELS)
+    assert found["said"] == "".join(str(len(s)) for s in said) and found["nats"] == held_out_nats(model, asked["test"])
+    model = chain(5)
+    found = multilabel.judged_labels(model, asked, LABELS, known)
+    assert found["test"] == set_scores(chain_sets(model, asked["test"], LABELS), gold["test"], names, known)
+    free = multilabel.written_labels(model, asked["test"], LABELS)
+    once_each = multilabel.written_labels(once(model), asked["test"], LABELS)
+    assert all(len(set(row)) == len(row) for row in once_each)
+    sets = list(map(frozenset, once_each))
+    assert chain_sets(model, asked["test"], LABELS) == sets != list(map(frozenset, free))
+    distinct = sum(len(set(row)) for row in free)
+    assert found["again"] == pytest.approx(1 - distinct / sum(map(len, free))) and 0 < found["again"] < 1
+    assert "threshold" not in found and "test, at 0.5" not in found
 
 
 def test_labels_are_frequent_first_and_every_function_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
