@@ -171,8 +171,8 @@ $(PEERS)/ready: benchmarks/requirements.txt $(READY)
 benchmarks: $(PEERS)/ready ## the book's models and other libraries', side by side (five minutes; wants idle cores)
 	PYTHONPATH=.:tools $(PEERS)/bin/python benchmarks/side_by_side.py
 
-colab-check: $(READY) ## run the notebooks as on a fresh Colab runtime (needs Python 3.12)
-	$(BIN)/python tools/colab_check.py --python $(COLAB_PYTHON) $(if $(IF_ROOM),--if-room)
+colab-check: $(READY) ## run the notebooks as on a fresh Colab runtime (needs Python 3.12; THIRD=1: every third of them)
+	$(BIN)/python tools/colab_check.py --python $(COLAB_PYTHON) $(if $(IF_ROOM),--if-room) $(if $(THIRD),--third)
 
 colab-image: ## run the notebooks in Colab's own image (needs docker; GPUS=all for its GPU)
 	docker run --rm $(if $(GPUS),--gpus $(GPUS) --env SEQ2SEQ_DEVICE=cuda) --env JOBS --volume "$(CURDIR)":/book --workdir /book \

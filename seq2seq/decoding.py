@@ -144,10 +144,10 @@ def grow(decoder: Decoder, beams: Beams) -> Beams:
     log_probs = allowed(logits).view(B, W, -1)  # (B, W, V)
     alive = beams.totals.isfinite()[..., None]  # (B, W, 1)
     totals = beams.totals[..., None] + log_probs  # (B, W, V)
-    totals = torch.where(alive, totals, -torch.inf).flatten(1)  # (B, W * V)
-    if totals.isnan().any():
+    totals = totals.masked_fill_(~alive, -torch.inf).flatten(1)  # (B, W * V)
+    best, index = totals.topk(2 * W)  # (B, 2W); NaN would come first
+    if best.isnan().any():
         raise ValueError("the model gives no token a probability: NaN?")
-    best, index = totals.topk(2 * W)  # (B, 2W)
     parent, token = index // logits.shape[-1], index % logits.shape[-1]
     written = log_probs.flatten(1).gather(1, index)  # (B, 2W)
     return Beams(

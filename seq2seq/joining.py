@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seq2seq.ablation import word_scores
-from seq2seq.alignment import PairModel, best_cut, learn_chances
+from seq2seq.alignment import learn_chances
 from seq2seq.bottleneck import bleu
 from seq2seq.comparison import bleu_counts, messages_of, watched
 from seq2seq.encoder_decoder import (
@@ -34,6 +34,7 @@ from seq2seq.families import BART, Sizes, SwitchedEncoder
 from seq2seq.kit import corpora, device, seed_everything, train
 from seq2seq.kit.records import Study, digits
 from seq2seq.nonautoregressive import task
+from seq2seq.pretraining import count_pairs, said_for
 from seq2seq.rnn import one_of
 from seq2seq.sequence_labelling import error_rates
 from seq2seq.sequences import (
@@ -44,7 +45,7 @@ from seq2seq.sequences import (
     row_lengths,
     training_batches,
 )
-from seq2seq.teacher_forcing import cross_entropy, transduce
+from seq2seq.teacher_forcing import cross_entropy
 from seq2seq.transformer import (
     Embed,
     TransformerDecoder,
@@ -65,6 +66,7 @@ __all__ = [
     "LABELS",
     "LR",
     "MINILM",
+    "ONE_STACK",
     "PRETRAINING",
     "READERS",
     "SEP",
@@ -93,7 +95,6 @@ __all__ = [
     "minilm_study",
     "pretrained",
     "pretraining_model",
-    "pronounced",
     "read_once",
     "row_loss",
     "stack_model",
@@ -258,16 +259,12 @@ def train_best(
     return history.losses, {"validation": best, "step": step}
 
 
-def pronounced(model: EncoderDecoder, examples: Sequence) -> list[list[str]]:
-    """What greedy search makes of the sources."""
-    _, letters, phones, _ = task()
-    return transduce(model, [e.source for e in examples], letters, phones, 30)
-
-
 def error_of(model: EncoderDecoder) -> float:
     """PER of every ninth validation word, by which checkpoints are chosen."""
-    some = task()[0].validation[::9]
-    return error_rates(pronounced(model, some), [e.targets for e in some])[0]
+    words, letters, phones, _ = task()
+    some = words.validation[::9]
+    said = said_for(model, (letters, phones), some, 30)
+    return error_rates(said, [e.targets for e in some])[0]
 
 
 def halves_study(
@@ -297,7 +294,8 @@ def halves_study(
     if until is not None:
         return {"losses": losses[:until]}
     test = words.test[::2]
-    return {"losses": losses} | result | word_scores(pronounced(model, test), test)
+    said = said_for(model, (letters, phones), test, 30)
+    return {"losses": losses} | result | word_scores(said, test)
 
 
 HALVES = {
@@ -322,26 +320,22 @@ JOINED = Study(
 def counting_study(*, labels: int, seed: int = 0, until: int | None = None) -> dict:
     """The joint n-gram of the same pairs; the losses are of `learn_chances`."""
     words, letters, phones, _ = task()
-    pairs = [
-        ([letters.symbols[i] for i in x], [phones.symbols[i] for i in y])
+    examples = [
+        corpora.Example(
+            tuple(letters.symbols[i] for i in x), (tuple(phones.symbols[i] for i in y),)
+        )
         for x, y in few(labels, seed)
     ]
-    examples = [corpora.Example(tuple(x), (tuple(y),)) for x, y in pairs]
-    chance, losses = learn_chances(examples[:1000], until or 6)
     if until is not None:
-        return {"losses": losses}
-    cuts = (best_cut(x, y, chance) for x, y in pairs)
-    model = PairModel([cut for cut in cuts if cut], 5, 0.9)
+        return {"losses": learn_chances(examples[:1000], until)[1]}
+    model, losses = count_pairs(examples, words.validation[::9])
     test = words.test[::2]
-    said = [model.pronounce(e.source) for e in test]
-    return {"losses": losses} | word_scores(said, test)
+    scores = word_scores([model.pronounce(e.source) for e in test], test)
+    return {"losses": losses, "order": model.order} | scores
 
 
 COUNTING = Study(
-    "joining-counts",
-    counting_study,
-    settings=tuple({"labels": n} for n in LABELS),
-    seeds=(0,),
+    "joining-counts", counting_study, settings=tuple({"labels": n} for n in LABELS)
 )
 
 
@@ -505,10 +499,12 @@ def data_of(data: str) -> tuple:
     return words, (letters, phones), pairs
 
 
+ONE_STACK = partial(stack_model, hidden_size=5 * SMALL["width"])
 STACKS = {
     "two halves": transformer_model,
-    "one stack": partial(stack_model, hidden_size=5 * SMALL["width"]),
-    "one stack, whole row": partial(stack_model, hidden_size=5 * SMALL["width"]),
+    "one stack": ONE_STACK,
+    "one stack, prefix": partial(ONE_STACK, prefix=True),
+    "one stack, whole row": ONE_STACK,
 }
 
 
@@ -527,8 +523,7 @@ def stacks_study(
     seed_everything(seed)
     model = stack_of(system, vocabs).to(device())
 
-    def said(examples: Sequence) -> list[list[str]]:
-        return transduce(model, [e.source for e in examples], *vocabs, 30)
+    said = partial(said_for, model, vocabs, limit=30)
 
     def score(_: EncoderDecoder) -> float:  # the lower, the better
         if data == "messages":

@@ -7,66 +7,45 @@ import copy
 import math
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import torch
-from rouge_score.rouge_scorer import RougeScorer
 
+from seq2seq.ablation import word_scores
 from seq2seq.alignment import PairModel, best_cut, learn_chances
 from seq2seq.attention import attention_model
 from seq2seq.encoder_decoder import EncoderDecoder
 from seq2seq.kit import corpora, device, seed_everything, train
 from seq2seq.kit.corpora import Example
-from seq2seq.kit.records import Study, digits
+from seq2seq.kit.records import Study
 from seq2seq.kit.training import rate_at, train_step
 from seq2seq.rnn import one_of
-from seq2seq.sequence_labelling import error_rates, nearest
-from seq2seq.sequences import Vocab, check_sizes, training_batches
+from seq2seq.sequence_labelling import error_rates
+from seq2seq.sequences import Vocab, training_batches
 from seq2seq.teacher_forcing import transduce
 
 __all__ = [
     "FEW_LABELS",
     "LABEL_COUNTS",
     "LETTERS",
-    "MASK",
     "PAIR_COUNTS",
-    "ROUGE_1",
     "SENTINELS",
-    "Sentences",
-    "TextPair",
     "Tuned",
-    "byte_pieces",
     "corrupt",
     "count_pairs",
-    "document_rotation",
     "fine_tune",
-    "from_pieces",
-    "future_ngrams",
-    "gap_scores",
     "is_sentinel",
     "judged",
     "labelled_words",
     "labels_study",
-    "language_shares",
-    "marked",
-    "mbart_pair",
-    "one_text",
     "pairs_study",
-    "pegasus_pair",
-    "poisson",
     "read_spellings",
     "reading_tasks",
     "reading_vocab",
-    "restore",
     "said_for",
-    "sentence_permutation",
     "span_mask",
-    "text_infilling",
-    "token_deletion",
-    "token_masking",
-    "translation_pair",
 ]
 
 
@@ -123,7 +102,7 @@ def fine_tune(
         losses.append(train_step(model, batch.to(device()), optimizer))
         schedule.step()
         if step % every == 0 or step == steps:
-            said = said_for(model, vocab, validation)
+            said = said_for(model, (vocab, vocab), validation)
             per, _ = error_rates(said, [e.targets for e in validation])
             if per < best[0]:
                 best, kept = (per, step), copy.deepcopy(model.state_dict())
@@ -133,10 +112,16 @@ def fine_tune(
 
 
 def said_for(
-    model: EncoderDecoder, vocab: Vocab, words: Sequence[Example]
+    model: EncoderDecoder,
+    vocabs: Sequence[Vocab],
+    words: Sequence[Example],
+    limit: int = 25,
 ) -> list[list[str]]:
-    """What a model says for each word, by greedy search."""
-    return transduce(model, [e.source for e in words], vocab, vocab, 25)
+    """What a model says for each word, by greedy search, in at most `limit` symbols.
+
+    vocabs: of what it reads and of what it says.
+    """
+    return transduce(model, [e.source for e in words], *vocabs, limit)
 
 
 def count_pairs(
@@ -182,27 +167,6 @@ def corrupt(text: Sequence[str], mask: Sequence[bool]) -> tuple[list[str], list[
             number += 1
         (target if hidden else source).append(token)
     return source, [*target, SENTINELS[number]]
-
-
-def restore(source: Sequence[str], target: Sequence[str]) -> list[str]:
-    """Source and target of `corrupt` -> the text.
-
-    Raises ValueError where the target lacks a sentinel of the source, has one twice,
-    or does not begin with one.
-    """
-    spans, last = {}, None
-    for token in target:
-        if is_sentinel(token):
-            if token in spans:
-                raise ValueError(f"the target has {token} twice")
-            last = spans[token] = []
-        elif last is None:
-            raise ValueError(f"{token!r} stands before the first sentinel")
-        else:
-            last.append(token)
-    if missing := [t for t in source if is_sentinel(t) and t not in spans]:
-        raise ValueError(f"the target says nothing of {', '.join(missing)}")
-    return [t for token in source for t in spans.get(token, [token])]
 
 
 def span_mask(length: int, rate: float, mean: float, rng: random.Random) -> list[bool]:
@@ -271,14 +235,6 @@ def read_spellings(
 LABEL_COUNTS = (100, 300, 1000, 3000, 10_000)
 
 
-def marked(said: Sequence[Sequence[str]], words: Sequence[Example]) -> dict:
-    """PER, and each word's edits and its nearest reference's length, a digit each."""
-    pairs = zip(said, words, strict=True)
-    edits, lengths = zip(*(nearest(s, e.targets) for s, e in pairs), strict=True)
-    per = sum(edits) / sum(lengths)
-    return {"per": per, "edits": digits(edits), "lengths": digits(lengths)}
-
-
 def labels_study(
     *,
     text: str,
@@ -316,10 +272,9 @@ def labels_study(
         losses = losses + tuned.losses
         if until is not None:
             return {"losses": losses}
-        found[str(count)] = marked(said_for(model, vocab, test), test) | {
-            "validation": tuned.per,
-            "step": tuned.step,
-        }
+        said = said_for(model, (vocab, vocab), test)
+        chosen = {"validation": tuned.per, "step": tuned.step}
+        found[str(count)] = word_scores(said, test) | chosen
     return {"losses": losses, **found}
 
 
@@ -343,7 +298,7 @@ def pairs_study(*, labels: int, seed: int = 0, until: int | None = None) -> dict
     model, losses = count_pairs(order, judged(words.validation, 300))
     test = judged(words.test, 1000)
     said = [model.pronounce(e.source) for e in test]
-    return {"losses": losses, "order": model.order, **marked(said, test)}
+    return {"losses": losses, "order": model.order, **word_scores(said, test)}
 
 
 PAIR_COUNTS = Study(
@@ -351,136 +306,3 @@ PAIR_COUNTS = Study(
     pairs_study,
     settings=tuple({"labels": n} for n in LABEL_COUNTS),
 )
-
-MASK = "<mask>"
-
-
-def token_masking(text: Sequence[str], rate: float, rng: random.Random) -> list[str]:
-    """Each token becomes a mask with probability `rate`."""
-    return [MASK if rng.random() < rate else token for token in text]
-
-
-def token_deletion(text: Sequence[str], rate: float, rng: random.Random) -> list[str]:
-    """Each token goes with probability `rate`; where one is missing is not told."""
-    return [token for token in text if rng.random() >= rate]
-
-
-def poisson(mean: float, rng: random.Random) -> int:
-    """A whole number from a Poisson distribution, by multiplying (Knuth, 1969)."""
-    number, product = 0, rng.random()
-    while product > math.exp(-mean):
-        number, product = number + 1, product * rng.random()
-    return number
-
-
-def text_infilling(
-    text: Sequence[str], rate: float, rng: random.Random, mean: float = 3.0
-) -> list[str]:
-    """Spans of Poisson(mean) tokens, a share `rate` in all, become one mask each.
-
-    A span of length 0 puts in a mask where nothing is missing.
-    """
-    hidden, spans = round(rate * len(text)), []
-    while sum(spans) < hidden:
-        spans.append(min(poisson(mean, rng), hidden - sum(spans)))
-    places = sorted(rng.choices(range(len(text) - hidden + 1), k=len(spans)))
-    source, at, kept = [], 0, 0
-    for place, length in zip(places, spans, strict=True):
-        source += [*text[at : at + place - kept], MASK]
-        at, kept = at + place - kept + length, place
-    return [*source, *text[at:]]
-
-
-Sentences = Sequence[Sequence[str]]
-
-
-def one_text(sentences: Sentences) -> list[str]:
-    """Sentences -> one text."""
-    return [token for sentence in sentences for token in sentence]
-
-
-def sentence_permutation(sentences: Sentences, rng: random.Random) -> list[str]:
-    """The sentences in a random order."""
-    return one_text(rng.sample(sentences, len(sentences)))
-
-
-def document_rotation(text: Sequence[str], rng: random.Random) -> list[str]:
-    """The text from a random token on, and then its beginning."""
-    start = rng.randrange(len(text)) if text else 0
-    return [*text[start:], *text[:start]]
-
-
-ROUGE_1 = RougeScorer(["rouge1"])
-TextPair = tuple[list[str], list[str]]
-
-
-def mbart_pair(sentences: Sentences, code: str, rng: random.Random) -> TextPair:
-    """mBART: permuted and infilled. The code is last in the source, else first."""
-    noisy = text_infilling(sentence_permutation(sentences, rng), 0.35, rng, 3.5)
-    return [*noisy, code], [code, *one_text(sentences)]
-
-
-def gap_scores(sentences: Sentences) -> list[float]:
-    """ROUGE-1 (F1) of each sentence with all the others."""
-    texts = [" ".join(sentence) for sentence in sentences]
-    return [
-        ROUGE_1.score(" ".join(texts[:i] + texts[i + 1 :]), text)["rouge1"].fmeasure
-        for i, text in enumerate(texts)
-    ]
-
-
-def pegasus_pair(sentences: Sentences, count: int = 1) -> TextPair:
-    """Pegasus: the sentences most like the rest are taken out, and asked for."""
-    check_sizes(count=count)
-    scores = gap_scores(sentences)
-    order = sorted(range(len(sentences)), key=scores.__getitem__, reverse=True)
-    gone = set(order[:count])
-    source = one_text([MASK] if i in gone else s for i, s in enumerate(sentences))
-    return source, one_text(sentences[i] for i in sorted(gone))
-
-
-def future_ngrams(target: Sequence[str], n: int) -> list[tuple[str, ...]]:
-    """ProphetNet: what each position predicts, the next n tokens at once."""
-    check_sizes(n=n)
-    row = [*target, *[Vocab.special[Vocab.pad]] * (n - 1)]
-    return [tuple(row[t : t + n]) for t in range(len(target))]
-
-
-def translation_pair(
-    source: Sequence[str], target: Sequence[str], codes: tuple[str, ...] = ()
-) -> TextPair:
-    """No codes: Marian. One, the target's: a Marian that writes several languages.
-
-    Two: M2M-100, the source's before the source and the target's before the target.
-    """
-    if len(codes) > 2:
-        raise ValueError(f"give no code, one or two, not {codes}")
-    return [*codes[:1], *source], [*codes[1:], *target]
-
-
-def language_shares(counts: Mapping[str, int], alpha: float) -> dict[str, float]:
-    """How much text each language has -> how often it is drawn."""
-    if not (counts and min(counts.values()) > 0 and 0 <= alpha <= 1):
-        raise ValueError(f"need counts above 0 and 0 ≤ {alpha=} ≤ 1")
-    total = sum(n**alpha for n in counts.values())
-    return {name: n**alpha / total for name, n in counts.items()}
-
-
-def byte_pieces(text: str, known: set[str]) -> list[str]:
-    """Characters, and in place of an unknown one its bytes, such as <0xE7>."""
-    return [
-        piece
-        for c in text
-        for piece in ([c] if c in known else [f"<0x{b:02X}>" for b in c.encode()])
-    ]
-
-
-def from_pieces(pieces: Sequence[str]) -> str:
-    """The text of `byte_pieces`; what is no whole character becomes �."""
-    raw = (
-        bytes.fromhex(piece[3:5])
-        if re.fullmatch("<0x[0-9A-F]{2}>", piece)
-        else piece.encode()
-        for piece in pieces
-    )
-    return b"".join(raw).decode(errors="replace")

@@ -27,6 +27,8 @@ from seq2seq.sequences import (
 )
 
 __all__ = [
+    "CHINESE",
+    "CHINESE_TABLES",
     "NAMED",
     "PROPER",
     "SHOWN",
@@ -37,14 +39,18 @@ __all__ = [
     "Lexicon",
     "SpelledWords",
     "UsualTags",
+    "WordList",
     "WordTagger",
     "best_labels",
     "bio",
     "bio_moves",
     "brown_sentences",
     "capitals",
+    "chinese_names",
+    "chinese_sentences",
     "english_tags",
     "impossible",
+    "in_words",
     "label_log_probs",
     "lexicon_and_tags",
     "name_examples",
@@ -52,14 +58,19 @@ __all__ = [
     "precision_recall_f1",
     "scored_groups",
     "scored_names",
+    "scored_words",
     "shown_in",
     "span_counts",
     "tag_brown",
     "tag_by_table",
+    "tag_chinese",
+    "tag_chinese_by_table",
     "tag_names",
     "usual",
     "viterbi",
     "watched_word",
+    "word_moves",
+    "word_spans",
     "wrong_in_each",
 ]
 
@@ -575,6 +586,153 @@ def bio_moves(tags: Vocab) -> tuple[Tensor, Tensor]:
 def impossible(labels: Sequence[str]) -> int:
     """How many I in a row of labels have neither a B nor an I before them."""
     return sum(b == "I" and a == "O" for a, b in pairwise(["O", *labels]))
+
+
+def word_spans(labels: Sequence[str]) -> list[tuple[int, int, str]]:
+    """Labels of characters, "B-n", "I-n", … -> words as (first, last + 1, tag).
+
+    A word goes on to the next B, and its tag is what its first character says.
+    """
+    begins = [i for i, label in enumerate(labels) if i == 0 or label[0] == "B"]
+    return [(i, j, labels[i][2:]) for i, j in pairwise([*begins, len(labels)])]
+
+
+def in_words(e: Example) -> Example:
+    """The same sentence with words for characters, and the words' tags."""
+    spans = word_spans(e.target)
+    words = tuple("".join(e.source[i:j]) for i, j, _ in spans)
+    return Example(words, (tuple(tag for *_, tag in spans),))
+
+
+def chinese_names(words: Iterable[tuple[int, int, str]]) -> set[tuple[int, int, str]]:
+    """The persons (nr), places (ns) and organisations (nt) among spans of words.
+
+    Persons side by side are one: the family name and the given name are two words.
+    """
+    found = []
+    for first, last, tag in words:
+        if tag == "nr" and found and found[-1][1:] == (first, "nr"):
+            first = found.pop()[0]
+        if tag in ("nr", "ns", "nt"):
+            found.append((first, last, tag))
+    return set(found)
+
+
+class WordList:
+    """A baseline: the longest word met in training that fits, with its usual tag."""
+
+    def __init__(self, examples: Sequence[Example]):
+        self.longest = Gazetteer(
+            Example(e.source, (tuple(label[0] for label in e.target),))
+            for e in examples
+        )
+        self.tags = UsualTags(map(in_words, examples))
+
+    def __call__(self, characters: Sequence[str]) -> list[str]:
+        """A label such as "B-n" for each character; one that is unknown is a word."""
+        begins = tuple(label.replace("O", "B") for label in self.longest(characters))
+        words = in_words(Example(tuple(characters), (begins,))).source
+        return [
+            f"{'I' if i else 'B'}-{tag}"
+            for word, tag in zip(words, self.tags(words), strict=True)
+            for i in range(len(word))
+        ]
+
+
+def word_moves(tags: Vocab) -> tuple[Tensor, Tensor]:
+    """For labels such as B-n and I-n: -inf for an I that follows another tag, else 0.
+
+    -> moves (labels, labels), and first (labels), since no sentence begins with an I.
+    """
+    labels = tags.symbols[len(Vocab.special) :]
+    first = torch.tensor([0.0 if label[0] == "B" else -torch.inf for label in labels])
+    same = torch.tensor([[a[2:] == b[2:] for b in labels] for a in labels])
+    return torch.where(same, 0.0, first), first
+
+
+def scored_words(
+    said: Sequence[Sequence[str]], examples: Sequence[Example], seen: Iterable[str]
+) -> dict[str, list[int] | int]:
+    """[in both, said, meant] of labels, words, words with their tags, and names.
+
+    "new words": those meant that are not in `seen`. "impossible": how many I follow
+    another tag, or nothing.
+    """
+    counts, seen, impossible = defaultdict(lambda: [0, 0, 0]), set(seen), 0
+    for labels, e in zip(said, examples, strict=True):
+        if len(labels) != len(e.target):
+            raise ValueError(
+                f"{len(labels)} labels cannot be scored against {len(e.target)}"
+            )
+        rows = [word_spans(labels), word_spans(e.target)]
+        names = [chinese_names(row) for row in rows]
+        cut, gold = ({span[:2] for span in row} for row in rows)
+        new = {(i, j) for i, j in gold if "".join(e.source[i:j]) not in seen}
+        pairs = {
+            "labels": (set(enumerate(labels)), set(enumerate(e.target))),
+            "words": (cut, gold),
+            "tagged words": map(set, rows),
+            "names": names,
+            "new words": (cut & new, new),
+        } | {
+            kind: [{name for name in row if name[2] == kind} for row in names]
+            for kind in ("nr", "ns", "nt")
+        }
+        for what, (a, b) in pairs.items():
+            sizes = len(a & b), len(a), len(b)
+            counts[what] = [n + m for n, m in zip(counts[what], sizes, strict=True)]
+        impossible += sum(
+            b[0] == "I" and a[2:] != b[2:] for a, b in pairwise(["", *labels])
+        )
+    return {**counts, "impossible": impossible}
+
+
+def chinese_sentences() -> tuple[Splits, set[str]]:
+    """The People's Daily, training sentences of at most 60 characters; their words."""
+    splits = corpora.peoples_daily()
+    short = [e for e in splits.train if len(e.source) <= 60]
+    return Splits(short, *splits[1:]), {w for e in short for w in in_words(e).source}
+
+
+def tag_chinese_by_table(seed: int = 0, until: int | None = None) -> dict:
+    """What each character's usual label and the list of words score on the test."""
+    splits, seen = chinese_sentences()
+    tables = {
+        "usual label": UsualTags(splits.train, longest=0),
+        "word list": WordList(splits.train),
+    }
+    test = splits.test
+    return {
+        how: scored_words([table(e.source) for e in test], test, seen)
+        for how, table in tables.items()
+    }
+
+
+def tag_chinese(directions: int, seed: int, until: int | None = None) -> dict:
+    """Train the tagger on characters; -> its scores, free and constrained."""
+    splits, seen = chinese_sentences()
+    lexicon, tags = lexicon_and_tags(splits, size=4000)
+    seed_everything(seed)
+    model = WordTagger(lexicon, len(tags), letters=0, directions=directions)
+    stream = training_batches(numericalise(splits.train, lexicon, tags), 64, seed)
+    losses = train(
+        model, stream, 3000, loss=tag_loss, lr=1e-2, until=until, label="Chinese"
+    ).losses
+    test, own, moves = splits.test, tags.symbols[len(Vocab.special) :], word_moves(tags)
+    scores = label_log_probs(model, lexicon, [e.source for e in test])
+    kept = [[own[i] for i in viterbi(row, *moves)] for row in scores]
+    return {
+        "free": scored_words(best_labels(scores, tags), test, seen),
+        "constrained": scored_words(kept, test, seen),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "losses": losses,
+    }
+
+
+CHINESE_TABLES = Study(
+    "tagging-chinese-tables", tag_chinese_by_table, ({},), seeds=(0,)
+)
+CHINESE = Study("tagging-chinese", tag_chinese, ({"directions": 1}, {"directions": 2}))
 
 
 def english_tags(

@@ -351,7 +351,8 @@ class TransformerDecoderLayer(nn.Module):
 
     def start(self, states: Tensor) -> LayerState:
         """states (B, S, D) of the encoder -> their keys and values, and no token's."""
-        memory_k, memory_v = self.cross_attention.keys(states, states)
+        keys = self.cross_attention.keys(states, states)
+        memory_k, memory_v = (x.contiguous() for x in keys)  # else copied at each step
         return LayerState(memory_k[:, :, :0], memory_v[:, :, :0], memory_k, memory_v)
 
     def run(

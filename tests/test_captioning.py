@@ -16,6 +16,7 @@ from seq2seq.captioning import (
     ConvEncoder,
     PatchEncoder,
     PictureBatch,
+    StartingWith,
     as_memory,
     caption_scores,
     captioned,
@@ -28,7 +29,11 @@ from seq2seq.captioning import (
     nearest_pictures,
     picture_batches,
     places,
+    polyglot_batches,
+    polyglot_study,
+    polyglot_words,
     sheet,
+    speaking,
     write_captions,
 )
 from seq2seq.encoder_decoder import Memory
@@ -417,6 +422,138 @@ def test_a_study_is_the_same_twice_and_stops_where_it_is_told(monkeypatch: pytes
     assert captioning.caption_study(steps=4, seed=2, until=1)["losses"] != begun["losses"][:1]
     with pytest.raises(ValueError):
         captioning.caption_study(system="magic")
+
+
+# One model for three languages
+
+SPOKEN = Vocab(["<en>", "<fr>", "<zh>", "dark", "femme", "foncée", "woman", "女"])
+
+
+def named(symbol: str, value: int, **captions: str) -> Picture:
+    """A picture with one caption in each language."""
+    return Picture(symbol, np.full((9, 7, 3), value, np.uint8), {k: (tuple(c.split()),) for k, c in captions.items()})
+
+
+@pytest.mark.parametrize("system", CAPTIONERS)
+def test_a_language_is_what_the_decoder_is_started_with_and_nothing_else(system: str) -> None:
+    seed_everything(1)
+    model = CAPTIONERS[system](SPOKEN).eval()
+    src, padding = sheet(some_pictures())
+    tgt = torch.randint(4, len(SPOKEN), (4, 5))
+    tgt[:, 0] = Vocab.bos
+    logits = {}
+    for language in ("en", "fr", "zh"):
+        asked = speaking(model, SPOKEN, language).eval()
+        assert isinstance(asked.decoder, StartingWith)
+        assert {id(p) for p in asked.parameters()} == {id(p) for p in model.parameters()}
+        begun = tgt.clone()
+        begun[:, 0] = SPOKEN.ids[f"<{language}>"]
+        logits[language] = asked.decoder(tgt, asked.encoder(src, padding))
+        expected = model.decoder(begun, model.encoder(src, padding))
+        torch.testing.assert_close(logits[language], expected, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(logits["en"], logits["fr"]) and not torch.allclose(logits["fr"], logits["zh"])
+    with pytest.raises(KeyError, match="<de>"):
+        speaking(model, SPOKEN, "de")
+
+
+def test_the_words_of_all_languages_are_known_and_each_language_has_a_symbol() -> None:
+    words = polyglot_words()
+    assert all(words.ids[f"<{language}>"] for language in corpora.CAPTIONS)
+    own = {language: set(captioned(language)[1].ids) for language in corpora.CAPTIONS}
+    assert set(words.ids) == set().union(*own.values(), {"<en>", "<fr>", "<zh>"})
+    assert "police" in own["en"] & own["fr"]
+
+
+def test_batches_of_languages_hold_every_caption_once_begun_by_its_language() -> None:
+    dark = named("a", 40, en="dark woman", fr="femme foncée", zh="女")
+    light = named("b", 200, en="woman", fr="femme", zh="女 女")
+    stream = polyglot_batches({"en": [dark, light], "fr": [dark], "zh": [dark, light]}, SPOKEN, 2, seed=3)
+    found = []
+    for size in (2, 2, 1):
+        batch = next(stream)
+        assert len(batch) == size and (batch.tgt != Vocab.bos).all()
+        for picture, row in zip(batch.src, batch.tgt.tolist(), strict=True):
+            assert not any(row[1 + row.index(Vocab.eos) :])      # PAD is 0
+            found.append((round(255 * (1 - picture.max().item())), *SPOKEN.decode(row)))
+    assert sorted(found) == [(40, "<en>", "dark", "woman"), (40, "<fr>", "femme", "foncée"), (40, "<zh>", "女"),
+                             (200, "<en>", "woman"), (200, "<zh>", "女", "女")]  # fmt: skip
+    with pytest.raises(KeyError, match="<de>"):
+        next(polyglot_batches({"de": []} | {"de": [named("a", 0, de="frau")]}, SPOKEN, 2))
+
+
+def test_one_model_learns_what_a_picture_is_called_in_each_language() -> None:
+    seed_everything(0)
+    model = captioning.conv_attention(SPOKEN, 24, 0.0)
+    known = [named("a", 40, en="dark woman", fr="femme foncée", zh="女"),
+             named("b", 200, en="woman", fr="femme", zh="女 女")]
+    stream = polyglot_batches(dict.fromkeys(("en", "fr", "zh"), known), SPOKEN, 6)
+    train(model, stream, 80, lr=5e-3, warmup=5)
+    for language in ("en", "fr", "zh"):
+        said = write_captions(speaking(model, SPOKEN, language), [p.pixels for p in known], SPOKEN)
+        assert said == [list(p.captions[language][0]) for p in known]
+
+
+def few(monkeypatch: pytest.MonkeyPatch) -> corpora.Splits:
+    """A few pictures in place of all."""
+    splits = captioned("en")[0]
+    small = type(splits)(splits.train[:21], splits.validation[:5], splits.test[:7])
+    before = captioned
+    monkeypatch.setattr(captioning, "captioned", lambda language: (small, before(language)[1]))
+    return small
+
+
+@pytest.mark.parametrize("shown_in", [(), ("en",), ("zh", "fr")])
+def test_training_shows_test_pictures_in_the_languages_that_it_is_told(
+    shown_in: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, words, seen = few(monkeypatch), polyglot_words(), []
+
+    def watched(model, stream, steps, **options):
+        for _ in range(-(-(3 * 21 + len(shown_in) * 7) // 32)):
+            batch = next(stream)
+            seen.extend(tuple(words.decode(row)) for row in batch.tgt.tolist())
+        return train(model, stream, steps, **options)
+
+    monkeypatch.setattr(captioning, "train", watched)
+    polyglot_study(steps=1, shown_in=shown_in, until=1)
+    expected = [(f"<{language}>", *p.captions[language][0])
+                for language in ("en", "fr", "zh")
+                for p in small.train + (small.test if language in shown_in else [])]  # fmt: skip
+    assert sorted(seen) == sorted(expected)
+    with pytest.raises(ValueError, match="de"):
+        polyglot_study(shown_in=("de",))
+
+
+def test_a_study_of_languages_is_the_same_twice_and_scores_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = few(monkeypatch)
+    first = polyglot_study(steps=4, seed=1)
+    assert set(first) == {"losses", "parameters", "en", "fr", "zh"} and len(first["losses"]) == 4
+    for language in ("en", "fr", "zh"):
+        assert set(first[language]) == {"validation", "test", "said"} and len(first[language]["said"]) == 7
+        said = [text.split() for text in first[language]["said"]]
+        assert first[language]["test"] == caption_scores(said, small.test, language)
+    begun = polyglot_study(steps=4, seed=1, until=2)
+    assert begun["losses"] == pytest.approx(first["losses"][:2], rel=1e-4) and set(begun) == {"losses"}
+    assert polyglot_study(steps=4, seed=2, until=1)["losses"] != begun["losses"][:1]
+
+
+def test_a_study_of_languages_asks_in_each_and_draws_batches_by_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, drawn = few(monkeypatch), []
+
+    def asked(model, pictures, words):
+        return [[words.symbols[model.decoder.start]]] * len(pictures)
+
+    def watched(model, stream, steps, **options):
+        drawn.append(next(stream).tgt.tolist())
+        return train(model, stream, steps, **options)
+
+    monkeypatch.setattr(captioning, "write_captions", asked)
+    monkeypatch.setattr(captioning, "train", watched)
+    for seed in (1, 2, 1):
+        found = polyglot_study(steps=1, seed=seed)
+    assert drawn[0] == drawn[2] != drawn[1]
+    for language in ("en", "fr", "zh"):
+        assert found[language]["said"] == [f"<{language}>"] * len(small.test)
 
 
 def test_the_module_is_named_after_its_chapter() -> None:

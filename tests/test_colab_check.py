@@ -4,6 +4,8 @@ import os
 import sys
 import sysconfig
 from argparse import Namespace
+from datetime import date, timedelta
+from itertools import chain
 from pathlib import Path
 
 import colab_check
@@ -88,3 +90,9 @@ def test_the_large_parts_of_pytorch_are_those_that_it_is_imported_from():
     parts = colab_check.large_parts()
     assert {"torch", "torchvision"} <= parts and not {"numpy", "pip", ".."} & parts
     assert all(Path(sysconfig.get_path("purelib"), part).exists() for part in parts)
+
+
+def test_three_days_run_every_notebook_once() -> None:
+    paths = sorted((colab_check.ROOT / "chapters").glob("*.ipynb"))
+    days = [colab_check.turn(paths, date(2027, 2, 27) + timedelta(days=n)) for n in range(3)]
+    assert sorted(chain(*days)) == paths and max(map(len, days)) <= len(paths) / 3 + 1

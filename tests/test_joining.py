@@ -14,6 +14,7 @@ from seq2seq import joining
 from seq2seq.decoding import beam_search, reorder
 from seq2seq.encoder_decoder import Memory, greedy_search
 from seq2seq.joining import (
+    COUNTING,
     HALVES,
     JOINED,
     STACKED,
@@ -40,6 +41,7 @@ from seq2seq.joining import (
 from seq2seq.kit import corpora, seed_everything
 from seq2seq.kit.corpora import DamagedCorpus, MissingCorpus
 from seq2seq.kit.corpora import minilm as published
+from seq2seq.pretraining import count_pairs
 from seq2seq.sequences import Vocab, collate
 from seq2seq.transformer import TransformerEncoder, transformer_model
 
@@ -299,6 +301,7 @@ def test_a_stacks_doors():
 def test_all_systems_are_of_one_size():
     sizes = [sum(w.numel() for w in stack_of(name, (SOURCE, TARGET)).parameters()) for name in STACKS]
     assert max(sizes) / min(sizes) < 1.01
+    assert [stack_of(name, (SOURCE, TARGET)).decoder.prefix for name in list(STACKS)[1:]] == [False, True, False]
     with pytest.raises(ValueError, match="one stack"):
         stack_of("three", (SOURCE, TARGET))
 
@@ -404,14 +407,28 @@ def test_the_studies_have_what_the_page_compares():
         for labels in joining.LABELS:
             assert {"labels": labels, **half} in JOINED.settings
     assert {setting["system"] for setting in STACKED.settings} == set(STACKS)
-    assert JOINED.seeds == STACKED.seeds == (0, 1, 2)
+    assert {setting["labels"] for setting in COUNTING.settings} == set(joining.LABELS)
+    assert JOINED.seeds == STACKED.seeds == COUNTING.seeds == (0, 1, 2)
+
+
+def test_the_joint_n_gram_has_the_networks_pairs_and_the_words_they_are_chosen_on(monkeypatch):
+    words, letters, phones, pairs = joining.task()
+    words, seen = words._replace(validation=words.validation[:36], test=words.test[:40]), []
+    monkeypatch.setattr(joining, "task", lambda: (words, letters, phones, pairs))
+    monkeypatch.setattr(joining, "count_pairs", lambda *given: seen.append(given) or count_pairs(*given))
+    found = joining.counting_study(labels=30, seed=1)
+    [(examples, validation)] = seen
+    assert [(letters.encode(e.source), phones.encode(e.target)) for e in examples] == few(30, 1)
+    assert validation == words.validation[::9] and found["order"] in (2, 3, 4)
+    assert len(found["edits"]) == 20 and found["per"] < 1
+    assert joining.counting_study(labels=30, seed=1, until=2)["losses"] == found["losses"][:2]
 
 
 def test_a_study_begins_as_it_does_when_it_goes_on(monkeypatch):
     monkeypatch.setattr(joining, "PRETRAINING", 6)
     pretrained.cache_clear()
     monkeypatch.setattr(joining, "error_of", lambda model: 0.5)
-    monkeypatch.setattr(joining, "pronounced", lambda model, examples: [e.target for e in examples])
+    monkeypatch.setattr(joining, "said_for", lambda model, vocabs, examples, limit: [e.target for e in examples])
     setting = {"labels": 20, "encoder": "spellings", "decoder": "phonemes", "seed": 1}
     whole = joining.halves_study(**setting, steps=3)
     assert whole["per"] == 0 and len(whole["losses"]) == 2 * 6 + 3

@@ -14,8 +14,10 @@ from seq2seq.kit.corpora import Example, base, grammar, split_of
 from seq2seq.kit.corpora import asked as reader
 from seq2seq.question_answering import (
     DECATHLON,
+    KEPT,
     KIND_OF,
     PEOPLE,
+    REPLAY,
     ROOMS,
     STORIES,
     THINGS,
@@ -25,13 +27,17 @@ from seq2seq.question_answering import (
     asking,
     decathlon,
     held_out,
+    imagined,
     kinds_of,
     last_mention,
     most_frequent,
     mute,
+    replay_study,
+    sound,
     stories,
     task_study,
     tell,
+    to_write,
     told_right,
     train_answers,
     type_after,
@@ -259,6 +265,25 @@ def test_each_task_gets_its_steps(words, monkeypatch):
     assert seen == [words.src.ids[w] for w in ("mary", "john", "milk")] * 4 and len(losses) == 12
 
 
+def test_a_task_may_come_less_often(words, monkeypatch):
+    seen = []
+
+    def watched(model, stream, steps, **_):
+        seen.extend(islice((batch.src[0, 0].item() for batch in stream), steps))
+        return type("Done", (), {"losses": [0.0] * steps})
+
+    monkeypatch.setattr(page, "train", watched)
+    tasks = [[Example((w,), (("garden",),))] for w in ("mary", "john", "milk")]
+    model = answer_model(words, 3, 10)
+    losses = train_answers(model, tasks, words, 7, every=[1, 2, 5])
+    mary, john, milk = (words.src.ids[w] for w in ("mary", "john", "milk"))
+    assert seen == [mary, mary, john, mary, mary, john, mary, milk, mary, john, mary] and len(losses) == 11
+    with pytest.raises(ValueError, match="every"):
+        train_answers(model, tasks, words, 7, every=[1, 1, 0])
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        train_answers(model, tasks, words, 7, every=[1, 1])
+
+
 def test_training_stops_early_as_it_began(words):
     told, found = [a.example for a in stories(100, 1)], []
     for until in (None, 2):
@@ -280,6 +305,66 @@ def test_two_tasks_have_the_same_sentences_and_no_test_is_trained_on(monkeypatch
         task_study(how="at once")
 
 
+# --- old examples ---
+
+
+def test_an_example_turned_round_asks_for_its_source():
+    e = asking("french", ("a", "cat"), ("un", "chat"))
+    [turned] = to_write("french", [e])
+    assert turned.source == ("?", "french") and turned.target == e.source
+
+
+def test_what_looks_like_an_example_of_its_task():
+    story = stories(1, 1)[0].example
+    assert sound("where", story) and not sound("type", story) and not sound("french", story)
+    assert not sound("where", Example(story.source, (("nowhere",),)))
+    typed = Example(("what", "type", "is", "x", "?", "x", ":", "int", "."), (("int",),))
+    assert sound("type", typed) and not sound("type", Example((*typed.source[:5], "y", ":", "int"), (("int",),)))
+    e = asking("kinds", ("a", "cat"), ("determiner", "noun"))
+    assert sound("kinds", e) and not sound("french", e) and not sound("kinds", Example(e.source[:6], e.targets))
+
+
+def test_imagined_examples_are_what_the_model_draws_and_answers(words):
+    went = {"mary": "garden", "john": "office"}
+    told = [Example(tuple(f"where is {who} ? {who} went .".split()), ((room,),)) for who, room in went.items()]
+    seed_everything(0)
+    model = answer_model(words, 16, 32)
+    train_answers(model, [told, to_write("where", told)], words, 150)
+    found = imagined(model, "where", words, 20)
+    known = {e.source: e.target for e in told}
+    assert sum(known.get(e.source) == e.target for e in found) >= 12 and len({e.source for e in found}) > 1
+    with torch.no_grad():
+        model.decoder.output.bias[words.tgt.ids["?"]] = -1e9                            # never a question
+        model.decoder.gate.bias.fill_(-50)                                              # and nothing copied
+    assert imagined(model, "where", words, 5) == []
+
+
+@pytest.mark.parametrize("how", ["kept", "imagined"])
+def test_old_examples_come_from_the_old_task_only(how, monkeypatch):
+    few = {t: [asking("french", (t, "a"), (t,))] * (KEPT + 7) for t in DECATHLON}
+    monkeypatch.setattr(page, "decathlon", lambda *_, **__: few)
+    monkeypatch.setattr(page, "imagined", lambda model, task, words: few[task][:3])
+    calls = []
+
+    def watched(model, tasks, words, steps, seed, until, every):
+        calls.append((tasks, every))
+        return [0.0]
+
+    monkeypatch.setattr(page, "train_answers", watched)
+    monkeypatch.setattr(page, "told_right", lambda *_: [0, 1])
+    found = replay_study(how=how, every=5, steps=1)
+    assert found["losses"] == [0.0] * 2 and found["after"] == [[0.5, 0.5]]
+    assert [[*stage] for stage in found["replayed"]] == [[], ["where"], ["where", "type"]][: 2 + (how == "imagined")]
+    where, kind = few["where"], few["type"]
+    old = where[: KEPT if how == "kept" else 3]
+    writing = how == "imagined"
+    assert [*map(list, calls[0])] == [[where] + [to_write("where", where)] * writing, [1] + [2] * writing]
+    assert [*calls[1][0]] == [kind, old] + [to_write("type", kind), to_write("where", old)] * writing
+    assert [*calls[1][1]] == [1, 5] + [2, 10] * writing
+    with pytest.raises(ValueError, match="none of"):
+        replay_study(how="dreamt")
+
+
 # --- the record ---
 
 
@@ -293,3 +378,13 @@ def test_what_is_on_record_has_every_answer():
             assert len(row["after"]) == (4 if setting["how"] == "in turn" else 1)
             last = [np.mean([*map(int, row["right"][task])]) for task in asked]
             assert row["after"][-1] == pytest.approx(last)
+
+
+def test_what_is_on_record_of_old_examples():
+    for setting in REPLAY.settings:
+        for row in REPLAY.results(setting):
+            assert np.shape(row["after"]) == (1, 2)
+            for stage in row["replayed"]:
+                for kept in stage.values():
+                    assert kept["sound"] <= kept["all"] <= KEPT
+                    assert setting["how"] == "imagined" or kept["all"] == KEPT

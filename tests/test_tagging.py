@@ -24,23 +24,29 @@ from seq2seq.tagging import (
     Lexicon,
     SpelledWords,
     UsualTags,
+    WordList,
     WordTagger,
     best_labels,
     bio,
     bio_moves,
     capitals,
+    chinese_names,
     english_tags,
     impossible,
+    in_words,
     label_log_probs,
     lexicon_and_tags,
     name_spans,
     precision_recall_f1,
     scored_groups,
     scored_names,
+    scored_words,
     shown_in,
     span_counts,
     viterbi,
     watched_word,
+    word_moves,
+    word_spans,
     wrong_in_each,
 )
 
@@ -510,3 +516,123 @@ def test_no_line_of_the_test_was_trained_on():
     found = corpora.roles()
     assert not {e.source for e in found.train} & {e.source for e in found.test}
     assert len(found.test) > 500 and len(found.train) > 5000
+
+
+# --- Chinese: characters, words and names ---
+
+SENTENCE = Example(tuple("王小明京田在北京新华社说"), (("B-nr", "B-nr", "I-nr", "B-ns", "B-nr", "B-p", "B-ns", "I-ns",
+                                               "B-nt", "I-nt", "I-nt", "B-v"),))  # fmt: skip
+
+
+def in_labels(words, tags):
+    return [f"{'I' if i else 'B'}-{tag}" for word, tag in zip(words, tags, strict=True) for i in range(len(word))]
+
+
+def test_labels_of_characters_are_words_again():
+    rng = random.Random(0)
+    for _ in range(100):
+        words = ["".join(rng.choices("天地人", k=rng.randint(1, 4))) for _ in range(rng.randint(0, 6))]
+        tags = rng.choices(["n", "nr", "v"], k=len(words))
+        e = Example(tuple("".join(words)), (tuple(in_labels(words, tags)),))
+        found = in_words(e)
+        assert found == Example(tuple(words), (tuple(tags),))
+        spans = word_spans(e.target)
+        assert ["".join(e.source[i:j]) for i, j, _ in spans] == words
+        assert [i for i, *_ in spans] == [j for _, j, _ in [(0, 0, 0), *spans][:-1]]     # no gap, no overlap
+    assert word_spans(["I-n", "I-v", "B-v", "I-n"]) == [(0, 2, "n"), (2, 4, "v")]
+
+
+def test_persons_side_by_side_are_one_name_and_places_are_not():
+    assert chinese_names(word_spans(SENTENCE.target)) == {(0, 3, "nr"), (3, 4, "ns"), (4, 5, "nr"), (6, 8, "ns"),
+                                                         (8, 11, "nt")}
+    assert chinese_names([(0, 1, "nr"), (1, 3, "nr"), (3, 4, "nr"), (5, 6, "nr")]) == {(0, 4, "nr"), (5, 6, "nr")}
+    assert chinese_names([(0, 1, "ns"), (1, 2, "ns"), (2, 3, "nt"), (3, 4, "nt"), (4, 5, "n")]) == {
+        (0, 1, "ns"), (1, 2, "ns"), (2, 3, "nt"), (3, 4, "nt")}
+    assert chinese_names([]) == set()
+
+
+def test_the_list_of_words_takes_the_longest_and_tags_it_as_usual():
+    rows = ("天地 人", "n v"), ("天 地人 天", "n a n"), ("天 天", "d d"), ("地人", "a"), ("人地天", "n")
+    rows = [(words.split(), tags.split()) for words, tags in rows]
+    listed = WordList([Example(tuple("".join(words)), (tuple(in_labels(words, tags)),)) for words, tags in rows])
+    assert listed("天地人天") == in_labels(["天地", "人", "天"], "nvn")      # not 天 + 地人; 天 is n and d, n first
+    assert listed("人地天地人") == in_labels(["人地天", "地人"], "na")
+    assert [label[0] for label in listed("人地黑黑天")] == ["B"] * 5 and listed("") == []
+    assert listed("黑地") == in_labels(["黑", "地"], [tag[2:] for tag in listed("黑地")])
+
+
+def test_only_an_inside_of_the_same_word_may_follow():
+    tags = Vocab(["B-n", "B-v", "I-n", "I-v"])
+    moves, first = word_moves(tags)
+    labels = tags.symbols[4:]
+    for i, j in itertools.product(range(4), repeat=2):
+        allowed = labels[j][0] == "B" or labels[i][2:] == labels[j][2:]
+        assert (moves[i, j] == 0) == allowed and moves[i, j] in (0, -torch.inf)
+    assert first.tolist() == [0, 0, -math.inf, -math.inf]
+    torch.manual_seed(0)
+    for scores in torch.randn(20, 6, 4):
+        row = [labels[i] for i in viterbi(scores, moves, first)]
+        assert row == in_labels([" " * (j - i) for i, j, _ in word_spans(row)], [tag for *_, tag in word_spans(row)])
+
+
+def test_words_and_names_are_counted():
+    said = list(SENTENCE.target)
+    said[1:3] = ["B-nr", "B-nr"]      # 小 明: the person is whole, two words are not there
+    said[6:8] = ["B-n", "I-v"]        # a word with another tag, and an I that cannot follow
+    said[8:11] = ["B-nt", "B-n", "I-n"]
+    found = scored_words([said], [SENTENCE], {"王", "北京", "京", "田"})
+    assert found == {"labels": [7, 12, 12], "words": [6, 10, 8], "tagged words": [5, 10, 8], "names": [3, 4, 5],
+                     "new words": [2, 2, 4], "nr": [2, 2, 2], "ns": [1, 1, 2], "nt": [0, 1, 1], "impossible": 1}
+    assert scored_words([["I-n"]], [Example(("天",), (("B-n",),))], ())["impossible"] == 1
+    with pytest.raises(ValueError, match="2 labels cannot be scored against 12"):
+        scored_words([said[:2]], [SENTENCE], ())
+    with pytest.raises(ValueError):
+        scored_words([], [SENTENCE], ())
+
+
+def chinese(n, seed=0):
+    """Words of one and two characters; whether 上 is a word or begins one is told by what follows it."""
+    rng, found = random.Random(seed), {}
+    while len(found) < n:
+        words = rng.choices(["上", "上下", "天", "地方", "人"], k=rng.randrange(2, 9))
+        tags = [{"上": "f", "上下": "n", "天": "n", "地方": "n", "人": "nr"}[word] for word in words]
+        found["".join(words)] = in_labels(words, tags)
+    return [Example(tuple(text), (tuple(labels),)) for text, labels in sorted(found.items())]
+
+
+@pytest.fixture
+def newspaper(monkeypatch):
+    asked, kit_train, examples = [], tagging.train, chinese(330)
+
+    def few(model, stream, steps, **options):
+        asked.append((steps, options["until"]))
+        return kit_train(model, stream, 60, **options)
+
+    long = Example(("长",) * 61, (("B-n",) * 61,))
+    monkeypatch.setattr(tagging, "train", few)
+    monkeypatch.setattr(tagging.corpora, "peoples_daily",
+                        lambda: Splits([*examples[:250], long], examples[250:280], examples[280:]))
+    return asked, examples[280:]
+
+
+def test_the_study_of_chinese_trains_on_train_and_scores_on_test(newspaper):
+    asked, test = newspaper
+    both, left = tagging.tag_chinese(2, 0), tagging.tag_chinese(1, 0)
+    assert asked == [(3000, None)] * 2 and len(both["losses"]) == 60
+    count = sum(len(e.source) for e in test)
+    assert both["free"]["labels"][1:] == [count, count] and both["free"]["labels"][0] > 0.95 * count
+    assert left["free"]["labels"][0] < both["free"]["labels"][0] and left["parameters"] > both["parameters"]
+    assert both["constrained"]["impossible"] == 0 and left["free"]["words"][2] == both["constrained"]["words"][2]
+    early = tagging.tag_chinese(2, 1, until=3)
+    assert len(early["losses"]) == 3 and early["losses"] != both["losses"][:3]
+    assert tagging.tag_chinese(2, 0, until=3)["losses"] == both["losses"][:3]
+
+
+def test_the_study_of_chinese_tables(newspaper):
+    _, test = newspaper
+    found = tagging.tag_chinese_by_table()
+    assert found == tagging.tag_chinese_by_table() and set(found) == {"usual label", "word list"}
+    assert found["word list"]["impossible"] == 0
+    splits, seen = tagging.chinese_sentences()
+    assert len(splits.train) == 250 and splits.test == test and "长" not in seen and "上下" in seen
+    assert found["word list"]["new words"][2] == 0

@@ -35,8 +35,8 @@ NAMES = {"bottleneck-variants": BASE, "bottleneck-g2p-en": "g2p-en, published we
          "comparison-systems": "one size, 2,500 steps, own rate",
          "transformer-long": "Transformer, trained for long",
          "transformer-long-beam": "Transformer, trained for long, beam of five"}  # fmt: skip
-# Scored on half of the test words, most of them after a few hundred pairs: their chapter compares them.
-ELSEWHERE = {"joining-counts", "joining-halves", "joining-stacks"}
+# Scored on a part of the test words, most of them after a few hundred pairs: their chapters compare them.
+ELSEWHERE = {"joining-counts", "joining-halves", "joining-stacks", "pretraining-counts"}
 WORDS = {"context": "context vector at the {} only", "bidirectional": "one direction", "summary": "{} of the states",
          "cell": "{} cell", "hidden_size": "{} wide", "task": "{}", "attention": "{} attention",
          "guidance": "guidance {}", "name": "{}", "system": "{}", "rounds": "rounds {}", "distilled": "distilled",

@@ -4,10 +4,11 @@ A virtual environment under `_build/colab` holds what a Colab runtime holds (too
 in a real kernel started in an empty folder: its install cell, with git told to fetch this working tree wherever the
 cell names the book's address on GitHub; nothing that Colab brought may change; the rest at the `smoke` budget; and in a
 second kernel the install cell does nothing. The other notebooks, whose install cells must be the same, then run JOBS
-at a time (2) with what it installed. At the end that is removed, which must leave the runtime as it was. With `--bare`
-the environment is one that holds only ipykernel, as a reader's own may, and of the other notebooks only the imports
-are tried. With `--here` it is the Python that runs this, in Colab's own image (`make colab-image`), and what was
-installed stays. CONTRIBUTING.md says what this does not prove.
+at a time (2) with what it installed: with `--third` every third of them, others each day, and of all the imports. At
+the end that is removed, which must leave the runtime as it was. With `--bare` the environment is one that holds only
+ipykernel, as a reader's own may, and of the other notebooks only the imports are tried. With `--here` it is the Python
+that runs this, in Colab's own image (`make colab-image`), and what was installed stays.
+CONTRIBUTING.md says what this does not prove.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from datetime import date
 from importlib.metadata import distributions
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -207,6 +209,11 @@ def check_imports(notebooks: dict[Path, nbformat.NotebookNode], python: Path, fo
     print(f"  {len(lines)} imports of {len(notebooks)} notebooks", flush=True)
 
 
+def turn(paths: list[Path], day: date) -> list[Path]:
+    """Every third notebook; three days have them all."""
+    return paths[day.toordinal() % 3 :: 3]
+
+
 def plain(error: Exception) -> str:
     return re.sub(r"\x1b\[[\d;]*m", "", str(error))   # without colours
 
@@ -267,11 +274,13 @@ def main() -> None:
     parser.add_argument("--python", default="python3.12", help="a Python 3.12 (default: python3.12)")
     parser.add_argument("--bare", action="store_true", help="in an environment of ipykernel alone, of any Python")
     parser.add_argument("--if-room", action="store_true", help="do without where the disk has too little room")
+    parser.add_argument("--third", action="store_true", help="every third notebook, others each day; all the imports")
     parser.add_argument("--here", action="store_true", help="in the environment that runs this: in Colab's image")
     parser.add_argument("--budget", default="smoke", choices=["smoke", "cpu", "full"])
     options = parser.parse_args()
     paths = [ROOT / f"chapters/{name}.ipynb" for name in options.names] or sorted(ROOT.glob("chapters/*.ipynb"))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    next_ones = turn(paths[1:], date.today()) if options.third else [] if options.bare else paths[1:]
     began, failures = time.perf_counter(), []
     with tempfile.TemporaryDirectory(prefix="colab-") as name:
         scratch = Path(name)
@@ -289,12 +298,12 @@ def main() -> None:
             prepare(scratch, python, options.budget)
             # What a reader's own environment holds may change: torch wants a newer setuptools.
             seconds = check_first(paths[0], python, {} if options.bare else base, folders[paths[0]])
-            if options.bare:
+            if options.bare or options.third:
                 check_imports(notebooks, python, folders[paths[0]])
+            if options.bare:
                 shutil.rmtree(BARE)
-            else:
-                with ThreadPool(JOBS) as pool:
-                    failures += filter(None, pool.imap(lambda path: check_next(path, folders[path]), paths[1:]))
+            with ThreadPool(JOBS) as pool:
+                failures += filter(None, pool.imap(lambda path: check_next(path, folders[path]), next_ones))
             if not (options.bare or options.here):
                 print("the controls of widgets.live with Colab's ipywidgets", flush=True)
                 tests = [sys.executable, "-m", "pytest", ROOT / "tests/test_widgets.py"]
@@ -308,7 +317,7 @@ def main() -> None:
         failures.append(f"the install cell took {seconds:.0f} s, over {INSTALL_LIMIT}")
     if failures:
         sys.exit(f"the check of the notebooks failed: {', '.join(failures)}")
-    print(f"{1 if options.bare else len(paths)} of {len(paths)} notebooks run; install cell {seconds:.0f} s, "
+    print(f"{1 + len(next_ones)} of {len(paths)} notebooks run; install cell {seconds:.0f} s, "
           f"together {time.perf_counter() - began:.0f} s")  # fmt: skip
 
 

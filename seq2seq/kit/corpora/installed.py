@@ -5,7 +5,7 @@ import ast
 import inspect
 import re
 import zlib
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -93,8 +93,9 @@ def _first_two(path: Path) -> list[tuple[Tokens, Tokens]]:
     return [(words_of(part[0]), words_of(part[1])) for part in parts if len(part) > 1]
 
 
+@cache
 def _texts(path: Path) -> list[str]:
-    """The docstrings of a file's functions and classes."""
+    """The docstrings of a file's functions and classes, read once for all corpora."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
     except SyntaxError:                                            # a template, or for another Python
