@@ -15,7 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seq2seq.captioning import look_and_write
+from seq2seq.captioning import (
+    ConvEncoder,
+    PictureBatch,
+    ink,
+    look_and_write,
+    nearest_pictures,
+    picture_batches,
+    sheet,
+)
 from seq2seq.encoder_decoder import (
     Decoder,
     Embedding,
@@ -26,7 +34,7 @@ from seq2seq.encoder_decoder import (
     summary_of,
 )
 from seq2seq.kit import corpora, device, device_of, seed_everything, train
-from seq2seq.kit.corpora import Example, Splits
+from seq2seq.kit.corpora import Emoji, Example, Splits
 from seq2seq.kit.records import Study, digits
 from seq2seq.kit.search import evaluating
 from seq2seq.rnn import RNNDecoder, one_of
@@ -37,15 +45,20 @@ from seq2seq.sequences import (
     check_sizes,
     check_source,
     numericalise,
+    pad,
     row_lengths,
     training_batches,
 )
 
 __all__ = [
+    "COPIED",
     "FIRST_LABEL",
+    "HUNG",
+    "KEYWORDED",
     "LABELLED",
     "NEAREST",
     "ORDERS",
+    "SEEING",
     "OnceDecoder",
     "OnceState",
     "SigmoidLabels",
@@ -54,12 +67,17 @@ __all__ = [
     "acquainted",
     "at_random",
     "best_threshold",
+    "build_keyworder",
     "build_labeller",
     "by_frequency",
     "chain_sets",
+    "copied_keywords",
     "held_out_nats",
     "in_digits",
     "judged_labels",
+    "keyword_pairs",
+    "keyword_sets",
+    "keyword_study",
     "label_probabilities",
     "label_study",
     "labeller",
@@ -70,6 +88,7 @@ __all__ = [
     "once",
     "own_choice",
     "own_order",
+    "picture_rows",
     "rare_first",
     "reordered",
     "sequence_nats",
@@ -519,3 +538,102 @@ LABELLED = Study(
     settings=({"system": "sigmoids"}, *({"system": how} for how in ORDERS)),
 )
 NEAREST = Study("multilabel-nearest", nearest_study, settings=({},), seeds=(0,))
+
+
+@lru_cache(maxsize=1)
+def keyword_sets() -> tuple[Splits, Vocab]:
+    """Emoji with their keywords, and these as labels, the most frequent first."""
+    splits = corpora.keywords()
+    count = Counter(word for emoji in splits.train for word in emoji.keywords)
+    return splits, Vocab(sorted(count, key=lambda word: -count[word]))
+
+
+def keyword_pairs(
+    emoji: Sequence[Emoji], labels: Vocab
+) -> list[tuple[Tensor, list[int]]]:
+    """Emoji -> pairs of ink (3, H, W) and the ids of the keywords."""
+    return [(ink(e.pixels), labels.encode(e.keywords)) for e in emoji]
+
+
+def picture_rows(pairs: Sequence[tuple[Tensor, Sequence[int]]]) -> PictureBatch:
+    """Pairs of ink and ids -> one batch, in their order and not moved."""
+    src, padding = sheet([picture for picture, _ in pairs])
+    tgt = pad([[Vocab.bos, *ids, Vocab.eos] for _, ids in pairs])
+    return PictureBatch(src, tgt, padding)
+
+
+def build_keyworder(system: str, labels: Vocab, dropout: float = 0.1) -> nn.Module:
+    """A `labeller` of pictures, by convolutions."""
+    return labeller(system, ConvEncoder(96, dropout), labels, 96, 420, dropout)
+
+
+def keyword_study(
+    *,
+    system: str = "sigmoids",
+    steps: int = 600,
+    batch_size: int = 64,
+    lr: float = 5e-3,
+    seed: int = 0,
+    until: int | None = None,
+) -> dict:
+    """Train a system on pictures and have it `judged_labels`.
+
+    "sets": what it says of the held-out pictures in `HUNG`.
+    """
+    splits, labels = keyword_sets()
+    pairs = {part: keyword_pairs(e, labels) for part, e in splits._asdict().items()}
+    seed_everything(seed)
+    model = build_keyworder(system, labels).to(device())
+    stream = picture_batches(pairs["train"], batch_size, seed)
+    loss = sigmoid_nats if system == "sigmoids" else ORDERS[system]
+    history = train(model, stream, steps, loss=loss, lr=lr, until=until, label=system)
+    if until is not None:
+        return {"losses": history.losses}
+    asked = {part: [picture_rows(pairs[part])] for part in ("validation", "test")}
+    known = acquainted(e.keywords for e in splits.train)
+    result = judged_labels(model, asked, labels, known)
+    shown = [e for e in splits.test if e.symbol in HUNG]
+    rows = [picture_rows(keyword_pairs(shown, labels))]
+    if system == "sigmoids":
+        said = above(label_probabilities(model, rows), result["threshold"], labels)
+    else:
+        said = chain_sets(model, rows, labels)
+    sets = {e.symbol: sorted(each) for e, each in zip(shown, said, strict=True)}
+    return {"losses": history.losses, **result, "sets": sets}
+
+
+def copied_keywords(
+    *, which: str = "nearest", seed: int = 0, until: int | None = None
+) -> dict:
+    """Say the "nearest" training picture's keywords, or the most "frequent" ones.
+
+    How many of the most frequent is chosen by micro-F1 on validation.
+    """
+    splits, labels = keyword_sets()
+    names = labels.symbols[FIRST_LABEL:]
+    there, gold = ([frozenset(e.keywords) for e in part] for part in splits[1:])
+    if one_of(which, "nearest", "frequent") == "nearest":
+        near = nearest_pictures([e.pixels for e in splits.test], splits.train)
+        said = [frozenset(e.keywords) for e in near]
+    else:
+        guesses = [[frozenset(names[:k])] * len(there) for k in range(1, 11)]
+        best = max(guesses, key=lambda g: set_scores(g, there, names, set())["micro"])
+        said = [best[0]] * len(gold)
+    scores = set_scores(said, gold, names, acquainted(e.keywords for e in splits.train))
+    lengths = digits([len(g) for g in gold])
+    return {"test": scores, **in_digits(said, gold), "gold": lengths}
+
+
+HUNG = ("🐧", "🍉", "🎻", "👩‍⚖️", "🏄‍♂️", "💕")
+SEEING = ("sigmoids", "by frequency", "at random", "own choice")
+KEYWORDED = Study(
+    "multilabel-pictures",
+    keyword_study,
+    settings=tuple({"system": system} for system in SEEING),
+)
+COPIED = Study(
+    "multilabel-copied",
+    copied_keywords,
+    settings=({"which": "nearest"}, {"which": "frequent"}),
+    seeds=(0,),
+)

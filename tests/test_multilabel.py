@@ -14,7 +14,7 @@ from seq2seq import multilabel
 from seq2seq.decoding import beam_search
 from seq2seq.encoder_decoder import EncoderDecoder, greedy_search
 from seq2seq.kit import corpora, seed_everything, train
-from seq2seq.kit.corpora import Example, Splits, installed
+from seq2seq.kit.corpora import Emoji, Example, Splits, installed
 from seq2seq.kit.corpora.catalogues import template
 from seq2seq.multilabel import (
     FIRST_LABEL,
@@ -406,6 +406,85 @@ def test_a_study_is_the_same_twice_and_stops_where_it_is_told(monkeypatch: pytes
         assert begun["losses"] == pytest.approx(first["losses"][:2], rel=1e-4) and set(begun) == {"losses"}
     with pytest.raises(ValueError):
         multilabel.label_study(system="magic")
+
+
+# Pictures
+
+
+def hung(count: int, seed: int) -> list[Emoji]:
+    """Emoji of a few pixels with two or three keywords."""
+    draw = np.random.default_rng(seed)
+    pixels = draw.integers(0, 256, (count, 9, 7, 3)).astype(np.uint8)
+    return [Emoji(str(i), some, tuple(draw.permutation(list("abcde"))[: 2 + i % 2])) for i, some in enumerate(pixels)]
+
+
+@pytest.fixture
+def gallery(monkeypatch: pytest.MonkeyPatch) -> Splits:
+    """Few pictures in place of the corpus; the first two of the test are those that are shown."""
+    splits = Splits(hung(30, 0), hung(5, 1), hung(7, 2))
+    monkeypatch.setattr(multilabel, "keyword_sets", lambda: (splits, Vocab(list("abcde"))))
+    monkeypatch.setattr(multilabel, "HUNG", ("0", "1"))
+    return splits
+
+
+def test_keywords_are_labels_and_the_most_frequent_is_first() -> None:
+    splits, labels = multilabel.keyword_sets()
+    count = Counter(word for e in splits.train for word in e.keywords)
+    assert set(labels.symbols[FIRST_LABEL:]) == set(count)
+    assert [count[word] for word in labels.symbols[FIRST_LABEL:]] == sorted(count.values(), reverse=True)
+    assert set(multilabel.HUNG) <= {e.symbol for e in splits.test}
+
+
+def test_pictures_keep_their_order_and_are_not_moved(gallery: Splits) -> None:
+    labels = Vocab(list("abcde"))
+    rows = multilabel.picture_rows(multilabel.keyword_pairs(gallery.test, labels))
+    for e, picture, ids in zip(gallery.test, rows.src, rows.tgt.tolist(), strict=True):
+        assert tuple(labels.decode(ids)) == e.keywords and ids[0] == Vocab.bos and Vocab.eos in ids
+        assert ((1 - picture.permute(1, 2, 0)) * 255 - torch.tensor(e.pixels)).abs().max() < 1e-3
+    assert not rows.src_padding.any()
+
+
+@pytest.mark.parametrize("system", ["sigmoids", "any that is left"])
+def test_a_study_of_pictures_is_the_same_twice_and_stops_where_it_is_told(gallery: Splits, system: str) -> None:
+    first = multilabel.keyword_study(system=system, steps=4, batch_size=8, seed=1)
+    assert len(first["losses"]) == 4 and len(first["right"]) == len(first["said"]) == 7
+    assert set(first["sets"]) == {"0", "1"} and all(len(set(said)) == len(said) for said in first["sets"].values())
+    said = [int(n, 36) for n in first["said"]]
+    assert [len(first["sets"][symbol]) for symbol in "01"] == said[:2]
+    begun = multilabel.keyword_study(system=system, steps=4, batch_size=8, seed=1, until=2)
+    assert begun["losses"] == pytest.approx(first["losses"][:2], rel=1e-4) and set(begun) == {"losses"}
+
+
+def test_keywords_are_copied_from_the_nearest_or_the_most_frequent_are_said(gallery: Splits) -> None:
+    gallery.train[11] = gallery.test[3]
+    found = multilabel.copied_keywords()
+    assert found["right"][3] == found["said"][3] == found["gold"][3] and found["exact"][3] == "1"
+    assert found["gold"] == "2323232"
+    often = multilabel.copied_keywords(which="frequent")
+    assert len(set(often["said"])) == 1
+    gold = [frozenset(e.keywords) for e in gallery.validation]
+    scores = [set_scores([frozenset("abcde"[:k])] * 5, gold, "abcde", set())["micro"] for k in range(1, 6)]
+    assert int(often["said"][0]) == 1 + int(np.argmax(scores))
+    with pytest.raises(ValueError):
+        multilabel.copied_keywords(which="magic")
+
+
+def test_systems_for_pictures_have_as_many_parameters_as_each_other() -> None:
+    labels = multilabel.keyword_sets()[1]
+    models = [multilabel.build_keyworder(system, labels) for system in ("sigmoids", *ORDERS)]
+    sizes = [sum(p.numel() for p in model.parameters()) for model in models]
+    assert max(sizes) / min(sizes) < 1.002
+
+
+def test_nats_are_a_mean_over_rows_and_not_over_batches(gallery: Splits) -> None:
+    labels = Vocab(list("abcde"))
+    pairs = multilabel.keyword_pairs(gallery.test, labels)
+    seed_everything(0)
+    model = multilabel.build_keyworder("sigmoids", labels).eval()
+    cut = [multilabel.picture_rows(pairs[:2]), multilabel.picture_rows(pairs[2:])]
+    whole = [multilabel.picture_rows(pairs)]
+    assert held_out_nats(model, cut) == pytest.approx(held_out_nats(model, whole), rel=1e-4)
+    torch.testing.assert_close(label_probabilities(model, cut), label_probabilities(model, whole))
 
 
 def test_what_is_judged_is_what_is_said() -> None:

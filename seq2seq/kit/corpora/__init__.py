@@ -40,5 +40,5 @@ __all__ = ["ASKED", "CAPTIONS", "LONGEST", "NO_NAME", "PLACEHOLDER", "SUMMARISED
            "Emoji", "Example", "G2PWeights", "MiniLMWeights", "MissingCorpus", "Picture", "Prompt", "Splits",
            "WhisperWeights", "brown", "combination", "digits", "docstrings", "draw", "g2p_weights", "keywords",
            "line_and_body", "messages", "minilm", "misspellings", "parameters", "peoples_daily", "phrase_grammar",
-           "pictures", "prompt_texts", "prompts", "pronunciations", "prose", "recording", "roles", "showcase", "signatures",
-           "spelled", "split_of", "summaries", "talks", "template", "tokenize", "whisper_weights"]
+           "pictures", "prompt_texts", "prompts", "pronunciations", "prose", "recording", "roles", "showcase",
+           "signatures", "spelled", "split_of", "summaries", "talks", "template", "tokenize", "whisper_weights"]
