@@ -286,6 +286,14 @@ if "captioning" in LIBRARY:
     CASES["captioning, spoken to"] = Case(
         lambda: captioning.speaking(captioning.conv_attention(TONGUES, 12), TONGUES, "fr"), batch=hung)  # fmt: skip
 
+    def twins() -> captioning.PictureBatch:
+        """One picture with two sets, so that no model is ever sure of it."""
+        src, padding = captioning.sheet([(torch.arange(3 * 13 * 11) % 97 / 97).view(3, 13, 11)] * 2)
+        return captioning.PictureBatch(src, torch.tensor([[1, 5, 7, 2], [1, 6, 2, 0]]), padding)
+
+    CASES |= {f"pictures, {how}": Case(partial(multilabel.build_keyworder, how, WORDS, 0.0), loss, batch=twins)
+              for how, loss in {"sigmoids": multilabel.sigmoid_nats, **multilabel.ORDERS}.items()}  # fmt: skip
+
 
 def crowded() -> detection.SceneBatch:
     """Two scenes with different numbers of digits, as sets and as sequences."""

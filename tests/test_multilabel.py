@@ -14,7 +14,7 @@ from seq2seq import multilabel
 from seq2seq.decoding import beam_search
 from seq2seq.encoder_decoder import EncoderDecoder, greedy_search
 from seq2seq.kit import corpora, seed_everything, train
-from seq2seq.kit.corpora import Example, Splits, installed
+from seq2seq.kit.corpora import Emoji, Example, Splits, installed
 from seq2seq.kit.corpora.catalogues import template
 from seq2seq.multilabel import (
     FIRST_LABEL,
@@ -41,7 +41,7 @@ from seq2seq.multilabel import (
     sigmoid_nats,
 )
 from seq2seq.rnn import RNNDecoder
-from seq2seq.sequences import Vocab, collate
+from seq2seq.sequences import Vocab, collate, numericalise
 
 WORDS, LABELS = Vocab(["read", "sum", "an", "array"]), Vocab(["a", "axis", "out", "x", "y"])
 PAIRS = [([4, 5], [4, 6, 8]), ([6], []), ([7, 5, 4], [7]), ([5], [8, 5, 7, 4])]
@@ -140,7 +140,7 @@ def test_own_order_leaves_the_models_modes_alone() -> None:
 def test_sigmoids_lose_what_the_product_over_labels_says() -> None:
     seed_everything(0)
     model = SigmoidLabels(SumEncoder(len(WORDS), 7), len(LABELS), 7, 11).eval()
-    p = label_probabilities(model, [("read", "sum"), ("an",), ("array", "sum", "read"), ("sum",)], WORDS)
+    p = label_probabilities(model, [batch(PAIRS[:3]), batch(PAIRS[3:])])
     expected = 0.0
     for row, (_, labels) in zip(p.tolist(), PAIRS, strict=True):
         expected -= sum(math.log(x if i + FIRST_LABEL in labels else 1 - x) for i, x in enumerate(row))
@@ -187,12 +187,13 @@ def test_nats_of_a_chain_and_of_sigmoids_are_those_of_sets() -> None:
     model = chain(4)
     listed = [probability_of_set(once(model), WORDS.encode(e.source), LABELS.encode(e.target)) for e in examples]
     seed_everything(0)
-    assert held_out_nats(model, examples, WORDS, LABELS, 400) == pytest.approx(-np.mean(np.log(listed)), rel=0.05)
+    asked = [batch(numericalise([e], WORDS, LABELS)) for e in examples]
+    assert held_out_nats(model, asked, 400) == pytest.approx(-np.mean(np.log(listed)), rel=0.05)
     model = build_labeller("sigmoids", WORDS, LABELS)
-    p = label_probabilities(model, [e.source for e in examples], WORDS)
+    p = label_probabilities(model, asked)
     hot = torch.tensor([[x in e.target for x in LABELS.symbols[FIRST_LABEL:]] for e in examples])
     expected = -torch.where(hot, p, 1 - p).log().sum(dim=1).mean().item()
-    assert held_out_nats(model, examples, WORDS, LABELS) == pytest.approx(expected, rel=1e-4)
+    assert held_out_nats(model, asked) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("how", ORDERS)
@@ -281,7 +282,7 @@ def test_chains_learn_two_sets_that_exclude_each_other(how: str) -> None:
     history = train(model, itertools.repeat(batch(pairs)), 150, loss=ORDERS[how], lr=2e-2, warmup=5)
     floor = (2 * math.log(2) + (math.log(2) + math.log(6) if how == "at random" else 0)) / 3
     assert np.mean(history.losses[-30:]) == pytest.approx(floor, abs=0.25 if how == "at random" else 0.12)
-    [first, second] = chain_sets(model.eval(), [("?",), ("!",)], Vocab(["?", "!"]), LABELS)
+    [first, second] = chain_sets(model.eval(), [batch([([4], []), ([5], [])])], LABELS)
     assert first in ({"a", "axis"}, {"out", "x", "y"}) and second == set()
 
 
@@ -323,8 +324,7 @@ def test_scores_equal_counting_in_arrays() -> None:
 
 
 def test_acquainted_pairs_are_those_of_some_example() -> None:
-    examples = [Example(("f",), (("a", "b", "c"),)), Example(("g",), (("c", "d"),))]
-    assert acquainted(examples) == {frozenset(p) for p in ("ab", "ac", "bc", "cd")}
+    assert acquainted(["abc", "cd", "e"]) == {frozenset(p) for p in ("ab", "ac", "bc", "cd")}
 
 
 def test_a_threshold_separates_and_the_best_one_is_found() -> None:
@@ -406,6 +406,117 @@ def test_a_study_is_the_same_twice_and_stops_where_it_is_told(monkeypatch: pytes
         assert begun["losses"] == pytest.approx(first["losses"][:2], rel=1e-4) and set(begun) == {"losses"}
     with pytest.raises(ValueError):
         multilabel.label_study(system="magic")
+
+
+# Pictures
+
+
+def hung(count: int, seed: int) -> list[Emoji]:
+    """Emoji of a few pixels with two or three keywords."""
+    draw = np.random.default_rng(seed)
+    pixels = draw.integers(0, 256, (count, 9, 7, 3)).astype(np.uint8)
+    return [Emoji(str(i), some, tuple(draw.permutation(list("abcde"))[: 2 + i % 2])) for i, some in enumerate(pixels)]
+
+
+@pytest.fixture
+def gallery(monkeypatch: pytest.MonkeyPatch) -> Splits:
+    """Few pictures in place of the corpus; the first two of the test are those that are shown."""
+    splits = Splits(hung(30, 0), hung(5, 1), hung(7, 2))
+    monkeypatch.setattr(multilabel, "keyword_sets", lambda: (splits, Vocab(list("abcde"))))
+    monkeypatch.setattr(multilabel, "HUNG", ("0", "1"))
+    return splits
+
+
+def test_keywords_are_labels_and_the_most_frequent_is_first() -> None:
+    splits, labels = multilabel.keyword_sets()
+    count = Counter(word for e in splits.train for word in e.keywords)
+    assert set(labels.symbols[FIRST_LABEL:]) == set(count)
+    assert [count[word] for word in labels.symbols[FIRST_LABEL:]] == sorted(count.values(), reverse=True)
+    assert set(multilabel.HUNG) <= {e.symbol for e in splits.test}
+
+
+def test_pictures_keep_their_order_and_are_not_moved(gallery: Splits) -> None:
+    labels = Vocab(list("abcde"))
+    rows = multilabel.picture_rows(multilabel.keyword_pairs(gallery.test, labels))
+    for e, picture, ids in zip(gallery.test, rows.src, rows.tgt.tolist(), strict=True):
+        assert tuple(labels.decode(ids)) == e.keywords and ids[0] == Vocab.bos and Vocab.eos in ids
+        assert ((1 - picture.permute(1, 2, 0)) * 255 - torch.tensor(e.pixels)).abs().max() < 1e-3
+    assert not rows.src_padding.any()
+
+
+@pytest.mark.parametrize("system", ["sigmoids", "any that is left"])
+def test_a_study_of_pictures_is_the_same_twice_and_stops_where_it_is_told(gallery: Splits, system: str) -> None:
+    first = multilabel.keyword_study(system=system, steps=4, batch_size=8, seed=1)
+    assert len(first["losses"]) == 4 and len(first["right"]) == len(first["said"]) == 7
+    assert set(first["sets"]) == {"0", "1"} and all(len(set(said)) == len(said) for said in first["sets"].values())
+    said = [int(n, 36) for n in first["said"]]
+    assert [len(first["sets"][symbol]) for symbol in "01"] == said[:2]
+    begun = multilabel.keyword_study(system=system, steps=4, batch_size=8, seed=1, until=2)
+    assert begun["losses"] == pytest.approx(first["losses"][:2], rel=1e-4) and set(begun) == {"losses"}
+
+
+def test_keywords_are_copied_from_the_nearest_or_the_most_frequent_are_said(gallery: Splits) -> None:
+    gallery.train[11] = gallery.test[3]
+    found = multilabel.copied_keywords()
+    assert found["right"][3] == found["said"][3] == found["gold"][3] and found["exact"][3] == "1"
+    assert found["gold"] == "2323232"
+    often = multilabel.copied_keywords(which="frequent")
+    assert len(set(often["said"])) == 1
+    gold = [frozenset(e.keywords) for e in gallery.validation]
+    scores = [set_scores([frozenset("abcde"[:k])] * 5, gold, "abcde", set())["micro"] for k in range(1, 6)]
+    assert int(often["said"][0]) == 1 + int(np.argmax(scores))
+    with pytest.raises(ValueError):
+        multilabel.copied_keywords(which="magic")
+
+
+def test_systems_for_pictures_have_as_many_parameters_as_each_other() -> None:
+    labels = multilabel.keyword_sets()[1]
+    models = [multilabel.build_keyworder(system, labels) for system in ("sigmoids", *ORDERS)]
+    sizes = [sum(p.numel() for p in model.parameters()) for model in models]
+    assert max(sizes) / min(sizes) < 1.002
+
+
+def test_nats_are_a_mean_over_rows_and_not_over_batches(gallery: Splits) -> None:
+    labels = Vocab(list("abcde"))
+    pairs = multilabel.keyword_pairs(gallery.test, labels)
+    seed_everything(0)
+    model = multilabel.build_keyworder("sigmoids", labels).eval()
+    cut = [multilabel.picture_rows(pairs[:2]), multilabel.picture_rows(pairs[2:])]
+    whole = [multilabel.picture_rows(pairs)]
+    assert held_out_nats(model, cut) == pytest.approx(held_out_nats(model, whole), rel=1e-4)
+    torch.testing.assert_close(label_probabilities(model, cut), label_probabilities(model, whole))
+
+
+def test_what_is_judged_is_what_is_said() -> None:
+    """The threshold is validation's, the scores are the test's, and a chain's labels are counted again and once."""
+    chosen = {"validation": (PAIRS[:2], PAIRS[2:]), "test": ([PAIRS[0], PAIRS[3]], [PAIRS[2]])}
+    asked = {part: [batch(pairs) for pairs in lots] for part, lots in chosen.items()}
+    gold = {part: [frozenset(LABELS.decode(ids)) for pairs in lots for _, ids in pairs]
+            for part, lots in chosen.items()}  # fmt: skip
+    names, known = LABELS.symbols[FIRST_LABEL:], acquainted(gold["validation"])
+    seed_everything(2)
+    model = build_labeller("sigmoids", WORDS, LABELS).eval()
+    with torch.no_grad():
+        model.output.bias.copy_(torch.tensor([0.9, -0.4, -1.0, 0.2, -0.1]))
+    found = multilabel.judged_labels(model, asked, LABELS, known)
+    p = {part: label_probabilities(model, asked[part]) for part in asked}
+    assert found["threshold"] == best_threshold(p["validation"], gold["validation"], LABELS)
+    for key, part, threshold in (("test", "test", found["threshold"]), ("test, at 0.5", "test", 0.5),
+                                 ("validation", "validation", found["threshold"])):  # fmt: skip
+        assert found[key] == set_scores(above(p[part], threshold, LABELS), gold[part], names, known)
+    said = above(p["test"], found["threshold"], LABELS)
+    assert found["said"] == "".join(str(len(s)) for s in said) and found["nats"] == held_out_nats(model, asked["test"])
+    model = chain(5)
+    found = multilabel.judged_labels(model, asked, LABELS, known)
+    assert found["test"] == set_scores(chain_sets(model, asked["test"], LABELS), gold["test"], names, known)
+    free = multilabel.written_labels(model, asked["test"], LABELS)
+    once_each = multilabel.written_labels(once(model), asked["test"], LABELS)
+    assert all(len(set(row)) == len(row) for row in once_each)
+    sets = list(map(frozenset, once_each))
+    assert chain_sets(model, asked["test"], LABELS) == sets != list(map(frozenset, free))
+    distinct = sum(len(set(row)) for row in free)
+    assert found["again"] == pytest.approx(1 - distinct / sum(map(len, free))) and 0 < found["again"] < 1
+    assert "threshold" not in found and "test, at 0.5" not in found
 
 
 def test_labels_are_frequent_first_and_every_function_has_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from seq2seq.kit.corpora.installed import (
     signatures,
     summaries,
 )
+from seq2seq.kit.corpora.keywords import Emoji, keywords
 from seq2seq.kit.corpora.minilm import MiniLMWeights, minilm
 from seq2seq.kit.corpora.newspaper import peoples_daily
 from seq2seq.kit.corpora.pictures import CAPTIONS, Picture, combination, draw, pictures
@@ -36,8 +37,8 @@ from seq2seq.kit.corpora.talks import LONGEST, talks
 from seq2seq.kit.corpora.words import G2PWeights, brown, g2p_weights, pronunciations, showcase
 
 __all__ = ["ASKED", "CAPTIONS", "LONGEST", "NO_NAME", "PLACEHOLDER", "SUMMARISED", "Aligned", "DamagedCorpus", "Digit",
-           "Example", "G2PWeights", "MiniLMWeights", "MissingCorpus", "Picture", "Prompt", "Splits", "WhisperWeights",
-           "brown", "combination", "digits", "docstrings", "draw", "g2p_weights", "line_and_body", "messages", "minilm",
-           "misspellings", "parameters", "peoples_daily", "phrase_grammar", "pictures", "prompt_texts", "prompts",
-           "pronunciations", "prose", "recording", "roles", "showcase", "signatures", "spelled", "split_of",
-           "summaries", "talks", "template", "tokenize", "whisper_weights"]
+           "Emoji", "Example", "G2PWeights", "MiniLMWeights", "MissingCorpus", "Picture", "Prompt", "Splits",
+           "WhisperWeights", "brown", "combination", "digits", "docstrings", "draw", "g2p_weights", "keywords",
+           "line_and_body", "messages", "minilm", "misspellings", "parameters", "peoples_daily", "phrase_grammar",
+           "pictures", "prompt_texts", "prompts", "pronunciations", "prose", "recording", "roles", "showcase",
+           "signatures", "spelled", "split_of", "summaries", "talks", "template", "tokenize", "whisper_weights"]

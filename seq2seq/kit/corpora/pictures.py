@@ -82,21 +82,25 @@ def _groups(pixels: np.ndarray, keys: Sequence[tuple[str, str]]) -> list[list[li
 
     A component holds what must be in one split: what is drawn alike or shares its combination, directly or by others.
     """
-    flat = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
-    norms = (flat**2).mean(axis=1)
-    far = norms[:, None] + norms - 2 / flat.shape[1] * (flat @ flat.T)        # mean squares
-    same = [(i, j) for i, j in np.argwhere(far < ALIKE**2).tolist() if i < j]
-    first = {}
+    same, first = near(pixels, ALIKE), {}
     kin = [(first.setdefault(key, i), i) for i, key in enumerate(keys)]
-    alike = _connected(len(keys), same)
-    whole = _connected(len(keys), same + kin)
+    alike = connected(len(keys), same)
+    whole = connected(len(keys), same + kin)
     components = defaultdict(dict)
     for i in range(len(keys)):
         components[whole[i]].setdefault(alike[i], []).append(i)
     return [list(parts.values()) for parts in components.values()]
 
 
-def _connected(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
+def near(pixels: np.ndarray, distance: float) -> list[tuple[int, int]]:
+    """Pictures (N, H, W, 3) -> the pairs i < j whose root mean square, of colours from 0 to 1, is below `distance`."""
+    flat = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
+    norms = (flat**2).mean(axis=1)
+    far = norms[:, None] + norms - 2 / flat.shape[1] * (flat @ flat.T)        # mean squares
+    return [(i, j) for i, j in np.argwhere(far < distance**2).tolist() if i < j]
+
+
+def connected(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
     """Which of its components each of 0 … count - 1 belongs to."""
     ends = np.array(edges, dtype=int).reshape(-1, 2).T
     graph = coo_array((np.ones(len(edges)), ends), shape=(count, count))
@@ -158,6 +162,11 @@ def _font() -> tuple[bytes, dict[str, str]]:
     file = io.BytesIO()
     font.save(file, reorderTables=False)
     return file.getvalue(), characters
+
+
+def drawable(symbol: str) -> str:
+    """An emoji as the font spells it: without the mark that asks for colours, U+FE0F, at its end where it has none."""
+    return symbol if symbol in _font()[1] else symbol.removesuffix("\ufe0f")
 
 
 def draw(
