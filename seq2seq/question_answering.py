@@ -27,7 +27,7 @@ from seq2seq.kit.corpora import Example, split_of
 from seq2seq.kit.records import Study, digits
 from seq2seq.rnn import RNNEncoder, one_of, vocabularies
 from seq2seq.sequences import batches, check_sizes, training_batches
-from seq2seq.summarization import split_sentences
+from seq2seq.summarization import rouge, spaced, split_sentences
 
 __all__ = [
     "ASKS",
@@ -45,6 +45,7 @@ __all__ = [
     "TOGETHER",
     "Asked",
     "answer_model",
+    "answer_scores",
     "answer_vocab",
     "asking",
     "decathlon",
@@ -59,7 +60,9 @@ __all__ = [
     "sound",
     "stories",
     "story_study",
+    "summarised",
     "task_study",
+    "task_vocab",
     "tell",
     "to_write",
     "told_right",
@@ -248,8 +251,12 @@ def kinds_of(sentence: Sequence[str]) -> tuple[str, ...]:
     return tuple(KIND_OF.get(w, "name" if w[0].isupper() else "noun") for w in sentence)
 
 
-DECATHLON = ("where", "type", "french", "kinds")
-ASKS = {"french": "what is this in french ?", "kinds": "which kind is each word ?"}
+DECATHLON = ("where", "type", "french", "kinds", "summary")
+ASKS = {
+    "french": "what is this in french ?",
+    "kinds": "which kind is each word ?",
+    "summary": "what does it do ?",
+}
 
 
 def asking(task: str, context: Sequence[str], answer: Sequence[str]) -> Example:
@@ -264,14 +271,53 @@ def mute(e: Example) -> Example:
 
 @lru_cache(maxsize=3)
 def decathlon(split: str, size: int, pinned: bool = False) -> dict[str, list[Example]]:
-    """Four tasks in one form, at most `size` examples each; two share contexts."""
+    """Five tasks in one form, at most `size` examples each; two share contexts."""
     sentences = corpora.phrase_grammar(size, seed=0, split=split)
     types = getattr(corpora.parameters(pinned=pinned), split)
+    texts = getattr(corpora.summaries(longest=30, pinned=pinned), split)[:size]
     return {
         "where": [a.example for a in stories(size, 0, split, longest=3)],
         "type": Random(0).sample(types, min(size, len(types))),
         "french": [asking("french", e.source, e.target) for e in sentences],
         "kinds": [asking("kinds", e.source, kinds_of(e.source)) for e in sentences],
+        "summary": [asking("summary", e.source, e.target) for e in texts],
+    }
+
+
+def task_vocab(train_on: dict[str, list[Example]], tasks: int = 4) -> CopyVocab:
+    """The words that the first `tasks` tasks have 25 times; others can be copied."""
+    return answer_vocab([e for t in DECATHLON[:tasks] for e in train_on[t]], 25)
+
+
+def answer_scores(
+    model: EncoderDecoder, task: str, examples: Sequence[Example], words: CopyVocab
+) -> list[float]:
+    """1 for an answer right word for word, else 0; for a summary ROUGE-1's F1."""
+    if task != "summary":
+        return told_right(model, examples, words)
+    said = copy_transduce(model, [e.source for e in examples], words, 20)
+    return [rouge(s, e.target)[0] for s, e in zip(said, examples, strict=True)]
+
+
+def summarised(
+    model: EncoderDecoder, examples: Sequence[Example], words: CopyVocab
+) -> dict:
+    """What a model says of texts: ROUGE-1 with its own line and another, and three.
+
+    In thousandths; the other is the next text's line.
+    """
+    own = answer_scores(model, "summary", examples, words)
+    turned = [*examples[1:], examples[0]]
+    mixed = [
+        Example(e.source, other.targets)
+        for e, other in zip(examples, turned, strict=True)
+    ]
+    others = answer_scores(model, "summary", mixed, words)
+    said = copy_transduce(model, [e.source for e in examples[:3]], words, 20)
+    return {
+        "own": spaced(1000 * x for x in own),
+        "others": spaced(1000 * x for x in others),
+        "some": [" ".join(s) for s in said],
     }
 
 
@@ -279,14 +325,16 @@ def task_study(
     *,
     how: str,
     task: str = "",
+    known: int = 4,
     steps: int = 240,
     seed: int = 0,
     until: int | None = None,
 ) -> dict:
     """Train one model on all tasks together, on one alone, or on one after another.
 
-    steps: for each task. -> of the test, after each stage, the share of right answers
-    of each task; of the last stage also each answer, and the validation's share.
+    known: of how many tasks the vocabulary is made. steps: for each task. -> of the
+    test, after each stage, the score of each task; of the last stage also each answer,
+    and the validation's scores.
     """
     stages = {
         "together": [DECATHLON],
@@ -295,7 +343,7 @@ def task_study(
     }[one_of(how, "together", "alone", "in turn")]
     train_on = decathlon("train", 4000, pinned=True)
     asked = DECATHLON if how != "alone" else (task,)
-    words = answer_vocab([e for some in train_on.values() for e in some], 25)
+    words = task_vocab(train_on, known)
     seed_everything(seed)
     model = answer_model(words, 64, 64).to(device())
     losses, after = [], []
@@ -305,21 +353,24 @@ def task_study(
         if until is not None:
             return {"losses": losses}
         test = decathlon("test", 300, pinned=True)
-        right = {t: told_right(model, test[t], words) for t in asked}
-        after.append([float(np.mean(right[t])) for t in asked])
+        found = {t: answer_scores(model, t, test[t], words) for t in asked}
+        after.append([float(np.mean(found[t])) for t in asked])
     held = decathlon("validation", 300, pinned=True)
     muted = [mute(e) for e in test["kinds"]]
     said = copy_transduce(model, [e.source for e in muted[:100]], words, 20)
-    return {
+    result = {
         "losses": losses,
         "parameters": sum(p.numel() for p in model.parameters()),
         "after": after,
-        "right": {t: digits(right[t]) for t in asked},
+        "right": {t: digits(found[t]) for t in asked if t != "summary"},
         "validation": [
-            float(np.mean(told_right(model, held[t], words))) for t in asked
+            float(np.mean(answer_scores(model, t, held[t], words))) for t in asked
         ],
         "muted": [" ".join(s) for s in said],
     }
+    if "summary" in asked:
+        result["summaries"] = summarised(model, test["summary"], words)
+    return result
 
 
 TOGETHER = Study(
@@ -329,6 +380,8 @@ TOGETHER = Study(
         {"how": "together"},
         *({"how": "alone", "task": task} for task in DECATHLON),
         {"how": "in turn"},
+        {"how": "alone", "task": "summary", "known": 5},
+        {"how": "together", "known": 5},
     ),
 )
 
@@ -401,7 +454,7 @@ def replay_study(
     one_of(how, "kept", "imagined")
     writes, pair = how == "imagined", DECATHLON[:2]
     train_on = decathlon("train", 4000, pinned=True)
-    words = answer_vocab([e for some in train_on.values() for e in some], 25)
+    words = task_vocab(train_on)
     seed_everything(seed)
     model = answer_model(words, 64, 64).to(device())
     losses, replayed = [], []

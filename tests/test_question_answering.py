@@ -10,7 +10,7 @@ import torch
 
 from seq2seq import question_answering as page
 from seq2seq.kit import corpora, seed_everything
-from seq2seq.kit.corpora import Example, base, grammar, split_of
+from seq2seq.kit.corpora import Example, base, grammar, installed, split_of
 from seq2seq.kit.corpora import asked as reader
 from seq2seq.question_answering import (
     DECATHLON,
@@ -23,6 +23,7 @@ from seq2seq.question_answering import (
     THINGS,
     TOGETHER,
     answer_model,
+    answer_scores,
     answer_vocab,
     asking,
     decathlon,
@@ -35,14 +36,16 @@ from seq2seq.question_answering import (
     replay_study,
     sound,
     stories,
+    summarised,
     task_study,
+    task_vocab,
     tell,
     to_write,
     told_right,
     train_answers,
     type_after,
 )
-from seq2seq.sequences import batches
+from seq2seq.sequences import Vocab, batches
 
 DOC = """Add two arrays.
 
@@ -293,7 +296,8 @@ def test_training_stops_early_as_it_began(words):
 
 
 def test_two_tasks_have_the_same_sentences_and_no_test_is_trained_on(monkeypatch):
-    monkeypatch.setattr(corpora, "parameters", lambda pinned=False: base.Splits([], [], []))
+    for name in ("parameters", "summaries"):
+        monkeypatch.setattr(corpora, name, lambda **_: base.Splits([], [], []))
     decathlon.cache_clear()
     train, test = decathlon("train", 400), decathlon("test", 100)
     decathlon.cache_clear()
@@ -303,6 +307,49 @@ def test_two_tasks_have_the_same_sentences_and_no_test_is_trained_on(monkeypatch
     assert not {mute(e).source for e in train["french"]} & {mute(e).source for e in test["kinds"]}
     with pytest.raises(ValueError, match="none of"):
         task_study(how="at once")
+
+
+def test_no_text_to_summarise_has_its_file_line_or_eight_words_in_training(tmp_path, monkeypatch):
+    shared = "It is said in every file in just these words."
+    for i in range(80):
+        name = "abcdefghij"[i // 10] + "klmnopqrst"[i % 10]
+        text = " ".join(f"{name}{letter}" for letter in "abcdefghijklm")
+        doc = f'"""Make {name} for us.\n\n    {text}. {shared if i % 4 else ""}\n    """'
+        (tmp_path / f"f{i}.py").write_text(f"def f():\n    {doc}\n")
+    monkeypatch.setattr(installed, "package_folder", lambda *_: tmp_path)
+    monkeypatch.setattr(corpora, "parameters", lambda **_: base.Splits([], [], []))
+    for cache in (decathlon, installed._summaries):
+        cache.cache_clear()
+    found = {name: decathlon(name, 99)["summary"] for name in ("train", "validation", "test")}
+    for cache in (decathlon, installed._summaries):
+        cache.cache_clear()
+    for name, part in found.items():
+        for e in part:
+            assert " ".join(e.source).startswith("what does it do ? ") and len(mute(e).source) <= 30
+            tens, ones = e.target[1]
+            assert split_of(f"numpy/f{10 * 'abcdefghij'.index(tens) + 'klmnopqrst'.index(ones)}.py") == name
+    marks = [{mark for e in part for mark in installed.marks(mute(e))} for part in found.values()]
+    for left, right in combinations(marks, 2):
+        assert left and right and not left & right
+
+
+def test_a_summary_is_scored_by_its_words_and_all_else_as_a_whole(words, monkeypatch):
+    seed_everything(0)
+    model = answer_model(words, 3, 10)
+    said = ["return", "the", "garden"]
+    monkeypatch.setattr(page, "copy_transduce", lambda model, sources, words, longest: [said for _ in sources])
+    lines = (*said,), ("the", "garden", "of", "things"), ("x",)
+    told = [Example((w,), (line,)) for w, line in zip("abc", lines, strict=True)]
+    assert answer_scores(model, "where", told, words) == [1, 0, 0]
+    assert answer_scores(model, "summary", told, words) == pytest.approx([1, 4 / 7, 0])
+    found = summarised(model, told, words)
+    assert found == {"own": "1000 571 0", "others": "571 0 1000", "some": ["return the garden"] * 3}
+
+
+def test_the_words_of_the_tasks_are_those_of_the_first_four():
+    tasks = {t: [Example((t,), ((t,),))] * 13 for t in DECATHLON}
+    assert {*task_vocab(tasks).src.ids} - {*Vocab.special} == {*DECATHLON[:4]}
+    assert {*task_vocab(tasks, 5).src.ids} - {*Vocab.special} == {*DECATHLON}
 
 
 # --- old examples ---
@@ -375,9 +422,13 @@ def test_what_is_on_record_has_every_answer():
     for setting in TOGETHER.settings:
         for row in TOGETHER.results(setting):
             asked = [setting["task"]] if "task" in setting else DECATHLON
-            assert len(row["after"]) == (4 if setting["how"] == "in turn" else 1)
-            last = [np.mean([*map(int, row["right"][task])]) for task in asked]
-            assert row["after"][-1] == pytest.approx(last)
+            assert len(row["after"]) == (len(DECATHLON) if setting["how"] == "in turn" else 1)
+            last = {t: np.mean([*map(int, row["right"][t])]) for t in asked if t != "summary"}
+            if "summary" in asked:
+                own, others = (np.mean([*map(int, row["summaries"][k].split())]) / 1000 for k in ("own", "others"))
+                last["summary"] = own
+                assert 0 <= others < 1 and len(row["summaries"]["own"].split()) == 192
+            assert row["after"][-1] == pytest.approx([last[t] for t in asked], abs=1e-3)
 
 
 def test_what_is_on_record_of_old_examples():
