@@ -255,36 +255,36 @@ def test_a_word_without_a_number_is_answered_by_copying(words):
         assert told_right(model, [e, Example(("attic",), (("garden",),))], words) in ([0, 0], [1, 0])
 
 
-def test_each_task_gets_its_steps(words, monkeypatch):
-    seen = []
+@pytest.fixture
+def seen(monkeypatch) -> list[int]:
+    """The first word of each batch that would be trained on; nothing is trained."""
+    first = []
 
     def watched(model, stream, steps, **_):
-        seen.extend(islice((batch.src[0, 0].item() for batch in stream), steps))
+        first.extend(islice((batch.src[0, 0].item() for batch in stream), steps))
         return type("Done", (), {"losses": [0.0] * steps})
 
     monkeypatch.setattr(page, "train", watched)
-    tasks = [[Example((w,), (("garden",),))] for w in ("mary", "john", "milk")]
-    losses = train_answers(answer_model(words, 3, 10), tasks, words, 4)
+    return first
+
+
+THREE = [[Example((w,), (("garden",),))] for w in ("mary", "john", "milk")]
+
+
+def test_each_task_gets_its_steps(words, seen):
+    losses = train_answers(answer_model(words, 3, 10), THREE, words, 4)
     assert seen == [words.src.ids[w] for w in ("mary", "john", "milk")] * 4 and len(losses) == 12
 
 
-def test_a_task_may_come_less_often(words, monkeypatch):
-    seen = []
-
-    def watched(model, stream, steps, **_):
-        seen.extend(islice((batch.src[0, 0].item() for batch in stream), steps))
-        return type("Done", (), {"losses": [0.0] * steps})
-
-    monkeypatch.setattr(page, "train", watched)
-    tasks = [[Example((w,), (("garden",),))] for w in ("mary", "john", "milk")]
+def test_a_task_may_come_less_often(words, seen):
     model = answer_model(words, 3, 10)
-    losses = train_answers(model, tasks, words, 7, every=[1, 2, 5])
+    losses = train_answers(model, THREE, words, 7, every=[1, 2, 5])
     mary, john, milk = (words.src.ids[w] for w in ("mary", "john", "milk"))
     assert seen == [mary, mary, john, mary, mary, john, mary, milk, mary, john, mary] and len(losses) == 11
     with pytest.raises(ValueError, match="every"):
-        train_answers(model, tasks, words, 7, every=[1, 1, 0])
+        train_answers(model, THREE, words, 7, every=[1, 1, 0])
     with pytest.raises(ValueError, match=r"shorter|longer"):
-        train_answers(model, tasks, words, 7, every=[1, 1])
+        train_answers(model, THREE, words, 7, every=[1, 1])
 
 
 def test_training_stops_early_as_it_began(words):
